@@ -1,0 +1,1 @@
+"""Sources, transforms and batches: from (config, seed, step) to pixels."""

@@ -1,0 +1,113 @@
+"""Every config key once, with its default and the reason. A recipe calls `get_config` and states what differs.
+
+The defaults are the paper's common pre-training settings (section 3) where it states them.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from mixer_jax.config import ConfigError, suggest
+
+
+def get_config() -> ConfigDict:
+    """Returns the base config; its keys are locked, so a misspelt one in a recipe is an error."""
+    config = ConfigDict()
+
+    # All randomness of step t follows from (seed, t): initial weights, order of the data, augmentation, masks.
+    config.seed = 0
+    config.batch_size = 4096  # examples of a step over all devices
+    # Length of the training: epochs of the training split, or steps, which take precedence when they are set.
+    config.epochs = placeholder(float)
+    config.steps = placeholder(int)
+    config.mixup = 0.0  # parameter p of Beta(p, p); 0: no mixup
+    config.log_every = 50  # steps between training metrics
+    config.profile = False  # trace five steps for TensorBoard's profile plugin
+
+    config.data = ConfigDict()
+    config.data.source = ""  # digits, synthetic:<number of examples>, or tfds:<name>
+    config.data.data_dir = placeholder(str)  # where TFDS data sets lie; None: TFDS's own default
+    config.data.split = "train"
+    config.data.num_classes = 1000
+    config.data.image_size = 224  # pixels
+    config.data.threads = 16  # that read and augment; they wait for disks and decoders more than they compute
+    config.data.prefetch = 2  # batches held ready on the host
+    config.data.train = ConfigDict()
+    config.data.train.crop = "inception"  # inception (5-100 % of the area), pad (by 1/8, then crop), or none
+    config.data.train.flip = True  # left-right, with probability 1/2
+    config.data.train.randaugment_layers = 0  # operations an image; 0: no RandAugment
+    config.data.train.randaugment_magnitude = 0  # m of Table 4; 0 is not "off"
+    config.data.evaluate = ConfigDict()
+    config.data.evaluate.crop = "resmall"  # shorter side to `resize`, or resize: to a square of it; centre crop of both
+    config.data.evaluate.resize = 256  # pixels
+
+    config.model = ConfigDict()
+    config.model.name = ""  # mixer_{s32,s16,b32,b16,l32,l16,h14}, or mixer with the five dimensions below
+    config.model.patch_size = placeholder(int)  # these five: None keeps the variant's value (Table 1)
+    config.model.num_blocks = placeholder(int)
+    config.model.hidden_dim = placeholder(int)
+    config.model.tokens_mlp_dim = placeholder(int)
+    config.model.channels_mlp_dim = placeholder(int)
+    config.model.dropout = 0.0  # the paper's choice for all runs, after sweeping {0, 0.1}
+    config.model.stoch_depth = 0.0  # drop rate of the last MLP, growing linearly from 0 at the first
+    config.model.untied_token_mixing = False  # a token-mixing MLP for each channel (Appendix A.1)
+    config.model.head_bias = 0.0  # initial; -ln(classes) starts sigmoid losses near their final scale
+    config.model.dtype = "bfloat16"  # of the computation; parameters, statistics and losses are float32
+
+    config.loss = ConfigDict()
+    config.loss.name = "softmax"  # or sigmoid; the paper does not say which
+    config.loss.label_smoothing = 0.0  # in training; evaluation never smooths
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "adam"  # or momentum
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.999
+    config.optimizer.momentum = 0.9
+    config.optimizer.weight_decay = 0.1  # decoupled, times the learning rate, on kernels only
+    config.optimizer.clip_norm = 1.0  # global norm of the gradient; 0: no clipping
+
+    config.schedule = ConfigDict()
+    config.schedule.learning_rate = 0.001  # peak
+    config.schedule.warmup_steps = 10_000
+    config.schedule.decay = "linear"  # or cosine
+    config.schedule.end_factor = 1e-5  # share of the peak left at the end; the official code's, the paper names none
+
+    config.eval = ConfigDict()
+    config.eval.every = 1000  # steps; also at the end
+    config.eval.batch_size = 4096  # examples of a batch over all devices
+    config.eval.splits = ConfigDict({"test": "test"})  # name in the metrics -> split of the source
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every = 1000  # steps; also at the end and when the run is interrupted
+    config.checkpoint.keep = 2  # newest checkpoints to keep
+    # Metric whose best checkpoint is kept as well, such as eval/test/top1; every checkpoint is then evaluated.
+    config.checkpoint.best = placeholder(str)
+
+    return config.lock()
+
+
+def with_mode(config: ConfigDict, mode: str) -> ConfigDict:
+    """Applies the config argument, what stands after the colon in `--config=configs/<recipe>.py:<mode>`.
+
+    Args:
+      config: a recipe's config; changed in place.
+      mode: "" for the recipe as it is; "smoke" for three steps of the recipe's model, augmentation and optimizer on
+        small batches of synthetic data, with evaluation and checkpoints: a check that everything runs.
+
+    Returns:
+      The config.
+
+    Raises:
+      ConfigError: an unknown mode.
+    """
+    if mode == "smoke":
+        config.data.source = "synthetic:20"
+        config.batch_size = config.eval.batch_size = 8
+        config.steps = 3
+        config.schedule.warmup_steps = 1
+        config.eval.every = 3
+        config.checkpoint.every = 3
+        config.checkpoint.keep = 1
+        config.log_every = 1
+    elif mode:
+        raise ConfigError(f"config argument :{mode} is unknown; {suggest(mode, ['smoke'])}")
+    return config

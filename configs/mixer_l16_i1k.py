@@ -1,0 +1,23 @@
+"""Mixer-L/16 on ImageNet, 300 epochs.
+
+    python main.py --config=configs/mixer_l16_i1k.py
+
+Hardware: TPU v3; the paper spent about 40 core-days of it (extrapolated).
+Accuracy, in the paper: 71.76 top-1, 77.08 ReaL (Table 3, 224 px, after fine-tuning).
+Not measured here yet.
+"""
+
+from configs import base, datasets
+
+
+def get_config(mode: str = ""):
+    """Returns the recipe; `mode` as in `base.with_mode`."""
+    config = base.get_config()
+    datasets.imagenet(config)
+    config.epochs = 300.0
+    config.model.name = "mixer_l16"
+    config.mixup = 0.5
+    config.data.train.randaugment_layers = 2
+    config.data.train.randaugment_magnitude = 15
+    config.model.stoch_depth = 0.1
+    return base.with_mode(config, mode)

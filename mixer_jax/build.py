@@ -1,0 +1,149 @@
+"""From a config to the objects that it describes."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import flax.linen as nn
+import jax
+from ml_collections import ConfigDict
+
+from mixer_jax import config as config_lib
+from mixer_jax import losses, mesh, models, optim, step
+from mixer_jax import state as state_lib
+from mixer_jax.config import ConfigError
+from mixer_jax.data import batches, sources, transforms
+from mixer_jax.evaluate.accuracy import Evaluator, accuracy
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """What a config describes, ready to run.
+
+    Attributes:
+      mesh: the device mesh.
+      total_steps: length of the training.
+      init: the function key -> state at step 0, to be jitted.
+      train_step: (state, batch) -> (state, metrics), jitted; the state is donated.
+      train_batches: step -> iterator of the global batches from that step on.
+      evaluators: by name of the split, state -> metrics.
+    """
+
+    mesh: jax.sharding.Mesh
+    total_steps: int
+    init: Callable[[jax.Array], state_lib.TrainState]
+    train_step: step.TrainStep
+    train_batches: Callable[[int], Iterator[step.Batch]]
+    evaluators: dict[str, Evaluator]
+
+
+def build_program(config: ConfigDict) -> Program:
+    """Builds all objects of a config.
+
+    Args:
+      config: a recipe, with the keys of configs/base.py.
+
+    Returns:
+      The program.
+
+    Raises:
+      ConfigError: a value is wrong; the message names its key.
+    """
+    device_mesh = mesh.create()
+    _check(config, device_mesh)
+    source = _open_source(config, config.data.split)
+    total_steps = config_lib.training_steps(
+        steps=config.steps, epochs=config.epochs, batch_size=config.batch_size, num_examples=len(source)
+    )
+    model = models.create(**config.model, num_classes=config.data.num_classes)
+    schedule = optim.create_schedule(**config.schedule, total_steps=total_steps)
+    optimizer = optim.create(**config.optimizer, schedule=schedule)
+    train_step = step.make_train_step(
+        model,
+        optimizer,
+        loss=losses.create(**config.loss),
+        schedule=schedule,
+        seed=config.seed,
+        mixup=config.mixup,
+    )
+    return Program(
+        mesh=device_mesh,
+        total_steps=total_steps,
+        init=state_lib.make_init(model, optimizer, image_size=config.data.image_size),
+        train_step=jax.jit(train_step, donate_argnums=0, out_shardings=mesh.replicated(device_mesh)),
+        train_batches=_train_batches(config, source, total_steps, device_mesh),
+        evaluators=_evaluators(config, model, device_mesh),
+    )
+
+
+def _check(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> None:
+    """Raises a ConfigError for the values that no object of their own checks."""
+    mesh.check_batch_size("batch_size", config.batch_size, device_mesh)
+    mesh.check_batch_size("eval.batch_size", config.eval.batch_size, device_mesh)
+    values = config_lib.flatten(config)
+    for key in ("log_every", "eval.every", "checkpoint.every"):
+        if values[key] < 1:
+            raise ConfigError(f"config.{key}={values[key]}; expected a positive number of steps")
+    if not 0 <= config.seed < 2**32:
+        raise ConfigError(f"config.seed={config.seed}; expected an integer in [0, 2**32)")
+    if config.mixup < 0:
+        raise ConfigError(f"config.mixup={config.mixup}; expected 0 for none, or a positive parameter")
+
+
+def _open_source(config: ConfigDict, split: str) -> sources.Source:
+    data = config.data
+    return sources.create(
+        data.source,
+        split=split,
+        data_dir=data.data_dir,
+        num_classes=data.num_classes,
+        image_size=data.image_size,
+    )
+
+
+def _reading(config: ConfigDict) -> dict:
+    """Returns how this host reads its share of every batch."""
+    return {
+        "host": jax.process_index(),
+        "hosts": jax.process_count(),
+        "threads": config.data.threads,
+        "prefetch": config.data.prefetch,
+    }
+
+
+def _train_batches(config: ConfigDict, source: sources.Source, total_steps: int, device_mesh: jax.sharding.Mesh):
+    transform = transforms.make_train_transform(size=config.data.image_size, **config.data.train)
+
+    def from_step(start: int) -> Iterator[step.Batch]:
+        host_batches = batches.train_batches(
+            source,
+            transform,
+            seed=config.seed,
+            batch_size=config.batch_size,
+            start=start,
+            stop=total_steps,
+            **_reading(config),
+        )
+        return mesh.to_devices(host_batches, device_mesh)
+
+    return from_step
+
+
+def _evaluators(config: ConfigDict, model: nn.Module, device_mesh: jax.sharding.Mesh) -> dict[str, Evaluator]:
+    transform = transforms.make_eval_transform(size=config.data.image_size, **config.data.evaluate)
+    eval_step = jax.jit(
+        step.make_eval_step(model, loss=losses.create(config.loss.name)),
+        out_shardings=mesh.replicated(device_mesh),
+    )
+
+    def evaluator(split: str) -> Evaluator:
+        source = _open_source(config, split)
+
+        def all_batches() -> Iterator[step.Batch]:
+            host_batches = batches.eval_batches(
+                source, transform, batch_size=config.eval.batch_size, **_reading(config)
+            )
+            return mesh.to_devices(host_batches, device_mesh)
+
+        return accuracy(eval_step, all_batches, examples=len(source))
+
+    return {name: evaluator(split) for name, split in config.eval.splits.items()}

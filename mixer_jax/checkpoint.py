@@ -1,0 +1,95 @@
+"""Checkpoints of a run: its state, its config and what it has cost, under `<workdir>/checkpoints/<step>/`."""
+
+import logging
+from pathlib import Path
+
+import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from mixer_jax.config import ConfigError
+from mixer_jax.state import TrainState
+
+logger = logging.getLogger("mixer_jax")
+
+
+class Checkpoints:
+    """Saves asynchronously and restores the checkpoints of a work directory (Orbax's CheckpointManager)."""
+
+    def __init__(self, directory: Path, *, keep: int, best: str | None):
+        """Opens the directory, and creates it if need be.
+
+        Args:
+          directory: an absolute path.
+          keep: how many of the newest checkpoints to keep.
+          best: name of the evaluation metric whose best checkpoint is kept as well, or None. A metric whose name ends
+            in "loss" is better when it is lower, any other when it is higher.
+
+        Raises:
+          ConfigError: `keep` is not positive.
+        """
+        if keep < 1:
+            raise ConfigError(f"config.checkpoint.keep={keep}; expected a positive number")
+        self.directory = directory
+        self._best = best
+        policies = [LatestN(keep)]
+        if best:
+            policies.append(
+                BestN(
+                    get_metric_fn=lambda metrics: metrics[best],
+                    reverse=best.endswith("loss"),
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self._manager = ocp.CheckpointManager(
+            directory,
+            item_names=("state", "run"),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=AnyPreservationPolicy(policies), cleanup_tmp_directories=True
+            ),
+        )
+
+    def latest_step(self) -> int | None:
+        """Returns the step of the newest complete checkpoint, or None if there is none."""
+        return self._manager.latest_step()
+
+    def steps(self) -> list[int]:
+        """Returns the steps of all complete checkpoints, in order."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: TrainState, *, run: dict, metrics: dict[str, float]) -> None:
+        """Starts saving; the state may be changed or donated as soon as this returns.
+
+        Args:
+          state: the training state.
+          run: what a JSON file can hold of the run: its config, and what it has spent.
+          metrics: evaluation metrics of this state, empty if it was not evaluated.
+
+        Raises:
+          ConfigError: the state was evaluated, but not by the metric that chooses the best checkpoint.
+        """
+        if self._best and metrics and self._best not in metrics:
+            raise ConfigError(
+                f"config.checkpoint.best={self._best!r} is no metric of this run; known: {', '.join(metrics)}"
+            )
+        self._manager.save(
+            int(state.step),
+            args=ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run)),
+            metrics={self._best: metrics[self._best]} if self._best and metrics else None,
+        )
+
+    def restore_run(self, step: int) -> dict:
+        """Returns what `save` was given as `run` at a step."""
+        return self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
+
+    def restore_state(self, step: int, target: TrainState) -> TrainState:
+        """Returns the state of a step, laid out as `target`, a tree of ShapeDtypeStructs with shardings."""
+        return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))["state"]
+
+    def wait(self) -> None:
+        """Waits until the checkpoint that is being saved is complete."""
+        self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, and frees the manager's threads."""
+        self._manager.close()

@@ -1,0 +1,135 @@
+"""Where examples come from: indexable sources, `source[i] -> {"image": ..., "label": ...}`.
+
+An image is uint8 (height, width, 3) or the bytes of an encoded file; a label is a class number.
+"""
+
+from typing import Protocol
+
+import numpy as np
+
+from mixer_jax import rng
+from mixer_jax.config import ConfigError, one_of
+
+_KINDS = ("digits", "synthetic:<number of examples>", "tfds:<name>")
+
+
+class Source(Protocol):
+    """An indexable data set."""
+
+    num_classes: int
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict: ...
+
+
+def create(source: str, *, split: str, data_dir: str | None, num_classes: int, image_size: int) -> Source:
+    """Opens a data set.
+
+    Args:
+      source: "digits", "synthetic:<number of examples>", or "tfds:<name>" for a prepared TFDS data set.
+      split: name of the split; for TFDS also a slice of it, such as "train[:99%]".
+      data_dir: where TFDS data sets lie; None for TFDS's own default.
+      num_classes: number of classes that the model is made for.
+      image_size: height and width of synthetic images, in pixels.
+
+    Returns:
+      The source, of `num_classes` classes.
+
+    Raises:
+      ConfigError: an unknown source or split, a data set that is not prepared, or another number of classes.
+    """
+    kind, _, name = source.partition(":")
+    if kind == "digits" and not name:
+        opened = Digits(split)
+    elif kind == "synthetic" and name.isdigit() and int(name):
+        opened = Synthetic(int(name), split=split, num_classes=num_classes, image_size=image_size)
+    elif kind == "tfds" and name:
+        opened = Tfds(name, split=split, data_dir=data_dir)
+    else:
+        raise ConfigError(f"config.data.source={source!r} is unknown; known: {', '.join(_KINDS)}")
+    if opened.num_classes != num_classes:
+        raise ConfigError(
+            f"config.data.num_classes={num_classes}, but {source} has {opened.num_classes} classes: set it to that"
+        )
+    return opened
+
+
+class Digits:
+    """The UCI hand-written digits that come with scikit-learn: 1,797 scans of 8x8 pixels in 10 classes.
+
+    Every fifth scan of each class is in the split "test" (355 scans), the others are in "train" (1,442).
+    """
+
+    num_classes = 10
+
+    def __init__(self, split: str):
+        from sklearn.datasets import load_digits  # a second of imports that no other source needs
+
+        one_of("split of digits", split, ("train", "test"))
+        scans = load_digits()
+        place_in_class = np.zeros(len(scans.target), int)
+        for label in range(self.num_classes):
+            of_class = scans.target == label
+            place_in_class[of_class] = np.arange(of_class.sum())
+        chosen = (place_in_class % 5 == 4) == (split == "test")
+        pixels = np.round(scans.images[chosen] * (255 / 16)).astype(np.uint8)  # the scans have values 0..16
+        self._images = np.repeat(pixels[..., None], 3, axis=-1)  # (n, 8, 8) -> (n, 8, 8, 3)
+        self._labels = scans.target[chosen].astype(np.int32)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, index: int) -> dict:
+        return {"image": self._images[index], "label": self._labels[index]}
+
+
+class Synthetic:
+    """Noise with labels: needs no files, and costs almost nothing to read."""
+
+    _POOL = 16  # distinct images; more would only take memory
+
+    def __init__(self, size: int, *, split: str, num_classes: int, image_size: int):
+        self.num_classes = num_classes
+        self._size = size
+        noise = rng.generator(0, f"synthetic/{split}")
+        self._images = noise.integers(0, 256, (self._POOL, image_size, image_size, 3), dtype=np.uint8)
+        self._labels = noise.integers(0, num_classes, size, dtype=np.int32)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int) -> dict:
+        return {"image": self._images[index % self._POOL], "label": self._labels[index]}
+
+
+class Tfds:
+    """A prepared TFDS data set in ArrayRecord form; images stay encoded, and TensorFlow is not needed."""
+
+    def __init__(self, name: str, *, split: str, data_dir: str | None):
+        import tensorflow_datasets as tfds  # seconds of imports that no other source needs
+
+        try:
+            builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+        except tfds.core.registered.DatasetNotFoundError as error:
+            raise ConfigError(f"config.data.source='tfds:{name}': {str(error).strip().splitlines()[0]}") from error
+        if not builder.data_path.exists():
+            raise ConfigError(
+                f"config.data.source='tfds:{name}' is not prepared: nothing at {builder.data_path}. Prepare it with "
+                f"`tfds build {name} --file_format=array_record`, or set config.data.data_dir to where it lies"
+            )
+        self.num_classes = builder.info.features["label"].num_classes
+        try:
+            self._records = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+        except ValueError as error:
+            known = ", ".join(builder.info.splits)
+            raise ConfigError(
+                f"split {split!r} of tfds:{name} cannot be read: {error} (its splits: {known})"
+            ) from error
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict:
+        record = self._records[index]
+        return {"image": record["image"], "label": np.int32(record["label"])}

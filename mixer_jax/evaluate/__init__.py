@@ -1,0 +1,1 @@
+"""Evaluators: a training state in, metrics by name out."""

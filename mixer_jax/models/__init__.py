@@ -1,0 +1,58 @@
+"""Models by name: `create("mixer_b16", num_classes=1000)`."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from mixer_jax.config import ConfigError, one_of, suggest
+from mixer_jax.models.mixer import VARIANTS, Mixer
+
+__all__ = ["VARIANTS", "Mixer", "create"]
+
+_DIMENSIONS = ("patch_size", "num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim")
+_ATTRIBUTES = tuple(key for key in Mixer.__dataclass_fields__ if key not in ("name", "parent", "num_classes"))
+_RATES = ("dropout", "stoch_depth")
+_DTYPES = ("float32", "bfloat16", "float16")
+
+
+def create(name: str, num_classes: int | None, **overrides) -> nn.Module:
+    """Makes a model from its name.
+
+    Args:
+      name: one of the paper's seven variants (`VARIANTS`, Table 1), such as "mixer_b16", or "mixer" for a free
+        configuration whose five dimensions are all given.
+      num_classes: width of the head, or None for a model without one.
+      **overrides: attributes of `Mixer` to set; a dimension given as None keeps the variant's value. `dtype` may
+        be a name.
+
+    Returns:
+      An unbound Flax module; `module.init(key, images)` makes its variables.
+
+    Raises:
+      ConfigError: the name or an override is unknown, a dimension is missing, or a value is out of range.
+    """
+    one_of("model.name", name, [*VARIANTS, "mixer"])
+    attributes = dict(VARIANTS.get(name, {}))
+    for key, value in overrides.items():
+        if key not in _ATTRIBUTES:
+            raise ConfigError(f"model.{key}={value!r} is no attribute of {name}; {suggest(key, _ATTRIBUTES)}")
+        if value is not None:
+            attributes[key] = value
+    _check(name, num_classes, attributes)
+    attributes["dtype"] = jnp.dtype(attributes.get("dtype", "float32"))
+    return Mixer(num_classes=num_classes, **attributes)
+
+
+def _check(name: str, num_classes: int | None, attributes: dict) -> None:
+    for key in _DIMENSIONS:
+        value = attributes.get(key)
+        if value is None:
+            raise ConfigError(f"model.{key} is missing: a free configuration (model.name={name!r}) sets {_DIMENSIONS}")
+        if value < 1:
+            raise ConfigError(f"model.{key}={value}; expected a positive integer")
+    for key in _RATES:
+        if not 0.0 <= attributes.get(key, 0.0) < 1.0:
+            raise ConfigError(f"model.{key}={attributes[key]}; expected a rate in [0, 1)")
+    if num_classes is not None and num_classes < 1:
+        raise ConfigError(f"num_classes={num_classes}; expected a positive integer, or None for no head")
+    if isinstance(dtype := attributes.get("dtype"), str):
+        one_of("model.dtype", dtype, _DTYPES)

@@ -1,0 +1,135 @@
+"""A training run: starts or resumes what a config describes, and says how it ended."""
+
+import dataclasses
+import json
+import logging
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from mixer_jax import config as config_lib
+from mixer_jax import loop, mesh, progress, rng, writer
+from mixer_jax import state as state_lib
+from mixer_jax.build import Program, build_program
+from mixer_jax.checkpoint import Checkpoints
+from mixer_jax.config import ConfigError
+from mixer_jax.interrupt import InterruptRequest
+
+logger = logging.getLogger("mixer_jax")
+
+# Keys that change neither the data, nor the state, nor the length of a run: they may change when it resumes.
+_FREE_KEYS = ("log_every", "profile", "eval", "checkpoint", "data.data_dir", "data.threads", "data.prefetch")
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """How a run ended.
+
+    Attributes:
+      step: the last step.
+      checkpoint: folder of the checkpoint of that step.
+      metrics: evaluation metrics of it, empty if the run was interrupted.
+      signal: the signal that interrupted the run, or None.
+    """
+
+    step: int
+    checkpoint: Path
+    metrics: dict[str, float]
+    signal: int | None
+
+
+def run(config: ConfigDict, workdir: Path) -> Result:
+    """Trains as the config says, from the newest checkpoint of the work directory if it has one.
+
+    Args:
+      config: a recipe, with the keys of configs/base.py.
+      workdir: where checkpoints, metrics.jsonl, TensorBoard events and config.json go; created if need be.
+
+    Returns:
+      How the run ended.
+
+    Raises:
+      ConfigError: a value of the config is wrong, or the work directory holds another config's checkpoint.
+    """
+    program = build_program(config)
+    workdir = workdir.resolve()
+    workdir.mkdir(parents=True, exist_ok=True)
+    described = json.loads(config.to_json_best_effort())
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, best=config.checkpoint.best)
+    state, core_days = _start(program, checkpoints, described, config.seed)
+    start = int(state.step)
+    (workdir / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+    _describe(program, state, start, workdir)
+
+    metric_writer = writer.create(workdir, start=start)
+    metric_writer.write_hparams(described)
+    report = progress.TrainReport(
+        metric_writer,
+        start=start,
+        stop=program.total_steps,
+        every=config.log_every,
+        batch_size=config.batch_size,
+        core_days=core_days,
+    )
+    with InterruptRequest() as interrupt, progress.above_bar():
+        state, metrics = loop.train(
+            state,
+            train_step=program.train_step,
+            batches=program.train_batches(start),
+            stop=program.total_steps,
+            evaluators=program.evaluators,
+            checkpoints=checkpoints,
+            run={"config": described},
+            report=report,
+            writer=metric_writer,
+            eval_every=config.eval.every,
+            checkpoint_every=config.checkpoint.every,
+            evaluate_checkpoints=config.checkpoint.best is not None,
+            actions=[progress.profile(workdir, start=start, stop=program.total_steps)] if config.profile else [],
+            interrupted=interrupt.received,
+        )
+        if start == program.total_steps:
+            logger.info("%s holds the finished run; training is done, evaluating it", workdir)
+            metrics = loop.evaluate(state, program.evaluators, metric_writer, start)
+    report.close()
+    metric_writer.close()
+    checkpoints.close()
+    last = int(state.step)
+    return Result(
+        step=last,
+        checkpoint=workdir / "checkpoints" / str(last),
+        metrics=metrics,
+        signal=interrupt.signal if last < program.total_steps else None,
+    )
+
+
+def _start(program: Program, checkpoints: Checkpoints, described: dict, seed: int):
+    """Returns the state to start from and the core-days that it has cost: the newest checkpoint's, or new ones."""
+    sharding = mesh.replicated(program.mesh)
+    newest = checkpoints.latest_step()
+    if newest is None:
+        return jax.jit(program.init, out_shardings=sharding)(rng.key(seed, "init")), 0.0
+    saved = checkpoints.restore_run(newest)
+    changed = config_lib.differences(described, saved["config"], ignore=_FREE_KEYS)
+    if changed:
+        listed = "; ".join(f"config.{key}={ours!r} here, {theirs!r} there" for key, (ours, theirs) in changed.items())
+        raise ConfigError(
+            f"{checkpoints.directory} holds a checkpoint of another config: {listed}. "
+            "Start with the same values to resume it, or choose another --workdir"
+        )
+    logger.info("resuming from %s/%d", checkpoints.directory, newest)
+    return checkpoints.restore_state(newest, state_lib.abstract(program.init, sharding)), saved["core_days"]
+
+
+def _describe(program: Program, state: state_lib.TrainState, start: int, workdir: Path) -> None:
+    devices = program.mesh.devices.flatten()
+    logger.info("parameters:\n%s", writer.overview(state.params))
+    logger.info(
+        "devices: %d x %s on %d hosts; mesh: %s",
+        len(devices),
+        devices[0].device_kind,
+        jax.process_count(),
+        dict(program.mesh.shape),
+    )
+    logger.info("steps %d to %d, work directory %s", start, program.total_steps, workdir)

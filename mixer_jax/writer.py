@@ -1,0 +1,138 @@
+"""Where the metrics of a run go: metrics.jsonl and TensorBoard events, through clu's writers."""
+
+import contextlib
+import json
+import math
+import sys
+import time
+import types
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+from clu import parameter_overview
+from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, tensor_shape_pb2, types_pb2
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+# `clu.metric_writers` and, through it, `clu.periodic_actions` import clu's TensorFlow summary writer on the way. An
+# empty stand-in takes its place, and TensorBoard events are written below through the `tensorboard` package: so a run
+# is the same with and without TensorFlow, and starts without the seconds that its import takes.
+sys.modules.setdefault(
+    "clu.metric_writers.summary_writer",
+    types.SimpleNamespace(SummaryWriter=None),  # type: ignore[arg-type]
+)
+from clu import metric_writers, periodic_actions  # noqa: E402
+
+__all__ = ["JsonLinesWriter", "TensorBoardWriter", "create", "metric_writers", "overview", "periodic_actions"]
+
+
+def _unsupported(self, *args, **kwargs):
+    raise NotImplementedError(f"{type(self).__name__} writes scalars and texts only")
+
+
+class _ScalarWriter(metric_writers.MetricWriter):
+    """A clu writer of scalars and texts, which is all that training writes."""
+
+    write_summaries = write_images = write_videos = write_audios = write_histograms = _unsupported
+
+    def write_hparams(self, hparams: Mapping[str, object]):
+        self.write_texts(0, {"hparams": json.dumps(hparams, indent=2, default=str)})
+
+
+class JsonLinesWriter(_ScalarWriter):
+    """Appends one JSON object a write: {"step": ..., every scalar by name}; a value that is not finite becomes null.
+
+    Lines of steps after `start`, left by a run that was killed after its last checkpoint, are removed first.
+    """
+
+    def __init__(self, path: Path, *, start: int):
+        kept = []
+        if path.exists():
+            for line in path.read_text().splitlines():
+                with contextlib.suppress(json.JSONDecodeError):  # a kill can cut the last line short
+                    if json.loads(line)["step"] <= start:
+                        kept.append(line + "\n")
+        path.write_text("".join(kept))
+        self._file = path.open("a", buffering=1)  # a line is in the file as soon as it is written
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]):
+        values = {name: _number(value) for name, value in scalars.items()}
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+
+    def write_texts(self, step: int, texts: Mapping[str, str]):
+        pass  # the config lies beside, in config.json
+
+    def flush(self):
+        self._file.flush()
+
+    def close(self):
+        self._file.close()
+
+
+class TensorBoardWriter(_ScalarWriter):
+    """Writes TensorBoard event files; TensorBoard drops what an earlier run wrote after step `start`."""
+
+    def __init__(self, directory: Path, *, start: int):
+        self._events = EventFileWriter(str(directory), flush_secs=10)
+        started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        self._events.add_event(event_pb2.Event(step=start, wall_time=time.time(), session_log=started))
+
+    def write_scalars(self, step: int, scalars: Mapping[str, float]):
+        self._add(step, [summary_pb2.Summary.Value(tag=k, simple_value=float(v)) for k, v in scalars.items()])
+
+    def write_texts(self, step: int, texts: Mapping[str, str]):
+        plugin = summary_pb2.SummaryMetadata.PluginData(plugin_name="text")
+        self._add(
+            step,
+            [
+                summary_pb2.Summary.Value(
+                    tag=name,
+                    metadata=summary_pb2.SummaryMetadata(plugin_data=plugin),
+                    tensor=tensor_pb2.TensorProto(
+                        dtype=types_pb2.DT_STRING,
+                        string_val=[f"```\n{text}\n```".encode()],
+                        tensor_shape=tensor_shape_pb2.TensorShapeProto(
+                            dim=[tensor_shape_pb2.TensorShapeProto.Dim(size=1)]
+                        ),
+                    ),
+                )
+                for name, text in texts.items()
+            ],
+        )
+
+    def _add(self, step, values):
+        summary = summary_pb2.Summary(value=values)
+        self._events.add_event(event_pb2.Event(step=step, wall_time=time.time(), summary=summary))
+
+    def flush(self):
+        self._events.flush()
+
+    def close(self):
+        self._events.close()
+
+
+def create(workdir: Path, *, start: int) -> metric_writers.MetricWriter:
+    """Makes the writer of a run: TensorBoard events and metrics.jsonl, written in the background.
+
+    Args:
+      workdir: the work directory, which exists.
+      start: step that the run starts from.
+
+    Returns:
+      A clu MetricWriter; on hosts other than the first it writes nothing.
+    """
+    if jax.process_index() != 0:
+        return metric_writers.MultiWriter([])
+    return metric_writers.AsyncMultiWriter(
+        [TensorBoardWriter(workdir, start=start), JsonLinesWriter(workdir / "metrics.jsonl", start=start)]
+    )
+
+
+def overview(params: dict) -> str:
+    """Returns a table of the parameters: name, shape, type and size of each, and their total."""
+    return parameter_overview.get_parameter_overview(params, include_stats=False)
+
+
+def _number(value: float) -> int | float | None:
+    value = value if isinstance(value, int) else float(value)
+    return value if math.isfinite(value) else None
