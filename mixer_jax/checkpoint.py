@@ -1,6 +1,6 @@
 """Checkpoints of a run: its state, its config and what it has cost, under `<workdir>/checkpoints/<step>/`."""
 
-import logging
+import math
 from pathlib import Path
 
 import orbax.checkpoint as ocp
@@ -8,8 +8,6 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from mixer_jax.config import ConfigError
 from mixer_jax.state import TrainState
-
-logger = logging.getLogger("mixer_jax")
 
 
 class Checkpoints:
@@ -31,27 +29,32 @@ class Checkpoints:
             raise ConfigError(f"config.checkpoint.keep={keep}; expected a positive number")
         self.directory = directory
         self._best = best
-        policies = [LatestN(keep)]
+        policy, best_fn = LatestN(keep), None
+        lower = best is not None and best.endswith("loss")
         if best:
-            policies.append(
-                BestN(
-                    get_metric_fn=lambda metrics: metrics[best],
-                    reverse=best.endswith("loss"),
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
+
+            def best_fn(metrics):  # of a checkpoint that was not evaluated, {}, it is the worst value there is
+                return metrics.get(best, math.inf if lower else -math.inf)
+
+            policy = AnyPreservationPolicy([policy, BestN(get_metric_fn=best_fn, reverse=lower, n=1)])
         self._manager = ocp.CheckpointManager(
             directory,
             item_names=("state", "run"),
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=AnyPreservationPolicy(policies), cleanup_tmp_directories=True
+                preservation_policy=policy,
+                best_fn=best_fn,  # the policy decides; without this, Orbax would not keep the metrics on disk
+                best_mode="min" if lower else "max",
+                cleanup_tmp_directories=True,
             ),
         )
 
     def latest_step(self) -> int | None:
         """Returns the step of the newest complete checkpoint, or None if there is none."""
         return self._manager.latest_step()
+
+    def best_step(self) -> int | None:
+        """Returns the step of the best checkpoint by the metric that chooses it, or None without such a metric."""
+        return self._manager.best_step() if self._best else None
 
     def steps(self) -> list[int]:
         """Returns the steps of all complete checkpoints, in order."""
@@ -75,7 +78,7 @@ class Checkpoints:
         self._manager.save(
             int(state.step),
             args=ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run)),
-            metrics={self._best: metrics[self._best]} if self._best and metrics else None,
+            metrics={self._best: metrics[self._best]} if self._best and metrics else {},
         )
 
     def restore_run(self, step: int) -> dict:

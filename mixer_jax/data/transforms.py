@@ -1,0 +1,249 @@
+"""Host-side image transforms: crops, flips, and the chains that training and evaluation apply to one example.
+
+Images are uint8 (H, W, 3) RGB arrays; all randomness comes from the NumPy generator that is passed in. The
+crops are those of google-research/big_vision `pp/ops_image.py`, called the reference below. Resizing is
+OpenCV's on uint8, within one grey level of the exact value, as is the reference, which truncates.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+
+import cv2
+import numpy as np
+
+from mixer_jax.config import ConfigError, one_of
+from mixer_jax.data.decode import as_rgb
+from mixer_jax.data.randaugment import rand_augment
+
+_CROP_ATTEMPTS = 100  # default of tf.image.sample_distorted_bounding_box
+_MAX_MAGNITUDE = 30  # the upper end of what the authors of RandAugment recommend
+
+
+def _sample_box(
+    height: int, width: int, rng: np.random.Generator, area: tuple[float, float], aspect: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """Samples top, left, height and width of a box as tf.image.sample_distorted_bounding_box does.
+
+    The aspect ratio is uniform and, given the ratio, the height; the area and the ratio's logarithm are not.
+    """
+    smallest, largest = (fraction * height * width for fraction in area)
+    for _ in range(_CROP_ATTEMPTS):
+        ratio = rng.uniform(*aspect)  # width / height
+        tallest = min(round(math.sqrt(largest / ratio)), height, int((width + 0.5) / ratio))
+        shortest = min(round(math.sqrt(smallest / ratio)), tallest)
+        box_height = int(rng.integers(shortest, tallest + 1))
+        if box_height * round(box_height * ratio) < smallest:  # rounding may miss either bound by one row
+            box_height += 1
+        if box_height * round(box_height * ratio) > largest:
+            box_height -= 1
+        box_width = round(box_height * ratio)
+        fits = 0 < box_height <= height and 0 < box_width <= width
+        if fits and smallest <= box_height * box_width <= largest:
+            # TensorFlow leaves out the last position at the bottom and at the right; so do we.
+            top = int(rng.integers(max(height - box_height, 1)))
+            left = int(rng.integers(max(width - box_width, 1)))
+            return top, left, box_height, box_width
+    return 0, 0, height, width
+
+
+def inception_crop(
+    image: np.ndarray,
+    size: int,
+    rng: np.random.Generator,
+    area: tuple[float, float] = (0.05, 1.0),
+    aspect: tuple[float, float] = (0.75, 1.33),
+) -> np.ndarray:
+    """Crops a random box and resizes it, bilinearly and without antialiasing, to a square.
+
+    Args:
+      image: uint8 (H, W, 3), RGB.
+      size: side of the result, in pixels.
+      rng: source of the box.
+      area: range of the box's area, as a fraction of the image's.
+      aspect: range of the box's width / height; 1.33 and not 4/3 is the default of the reference.
+
+    Returns:
+      uint8 (size, size, 3), RGB; the whole image resized where no box fits, as in a very long one.
+
+    Source: "Going deeper with convolutions" (arXiv 1409.4842), Section 6.
+    """
+    top, left, height, width = _sample_box(*image.shape[:2], rng, area, aspect)
+    box = image[top : top + height, left : left + width]
+    return cv2.resize(box, (size, size), interpolation=cv2.INTER_LINEAR)
+
+
+def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Resizes by area averages along a side that shrinks, bilinearly along one that grows.
+
+    Args:
+      image: uint8 (H, W, 3), RGB.
+      height: of the result, in pixels.
+      width: of the result, in pixels.
+
+    Returns:
+      uint8 (height, width, 3), RGB; the image itself where it has that size.
+    """
+    # In two steps, because cv2.INTER_AREA is bilinear, with aliasing, as soon as one of the sides grows.
+    shrunk = min(image.shape[0], height), min(image.shape[1], width)
+    if image.shape[:2] != shrunk:
+        image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)
+    if image.shape[:2] != (height, width):
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return image
+
+
+def resize_only(image: np.ndarray, size: int, _rng: np.random.Generator) -> np.ndarray:
+    """Resizes to (size, size) without regard to the aspect ratio: the training "crop" without randomness."""
+    return resize_image(image, size, size)
+
+
+def pad_crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Pads with size // 8 zeros on each side and crops at random; for small images such as CIFAR's.
+
+    Args:
+      image: uint8 (H, W, 3), RGB; resized to (size, size) first.
+      size: side of the result, in pixels.
+      rng: source of the position.
+
+    Returns:
+      uint8 (size, size, 3), RGB.
+    """
+    pad = size // 8
+    image = resize_image(image, size, size)
+    padded = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=0)
+    top, left = rng.integers(2 * pad + 1, size=2)
+    return padded[top : top + size, left : left + size]
+
+
+def horizontal_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mirrors left and right with probability 1/2."""
+    return cv2.flip(image, 1) if rng.random() < 0.5 else image
+
+
+def central_crop(image: np.ndarray, size: int) -> np.ndarray:
+    """Cuts (size, size) out of the centre; where that falls between two pixels, the upper left one."""
+    height, width = image.shape[:2]
+    if size > min(height, width):
+        raise ValueError(f"cannot crop {size}x{size} from a {height}x{width} image")
+    top, left = (height - size) // 2, (width - size) // 2
+    return image[top : top + size, left : left + size]
+
+
+def resize_crop(image: np.ndarray, resize: int, size: int) -> np.ndarray:
+    """Resizes to a square without regard to the aspect ratio, then crops the centre.
+
+    Args:
+      image: uint8 (H, W, 3), RGB.
+      resize: side of the square, in pixels; 256 for size 224 in the paper.
+      size: side of the result, in pixels.
+
+    Returns:
+      uint8 (size, size, 3), RGB.
+
+    Source: arXiv 2105.01601, Appendix C ("resize-crop").
+    """
+    return central_crop(resize_image(image, resize, resize), size)
+
+
+def resmall_crop(image: np.ndarray, resize: int, size: int) -> np.ndarray:
+    """Resizes so that the shorter side has a given length, then crops the centre.
+
+    Args:
+      image: uint8 (H, W, 3), RGB.
+      resize: length of the shorter side, in pixels; 256 for size 224 in the paper.
+      size: side of the result, in pixels.
+
+    Returns:
+      uint8 (size, size, 3), RGB.
+
+    Source: arXiv 2105.01601, Appendix C ("resmall-crop").
+    """
+    # Float32 and half to even, as in the reference, so that the longer side agrees with it to the pixel.
+    factor = np.float32(resize) / np.float32(min(image.shape[:2]))
+    height, width = (int(np.rint(np.float32(side) * factor)) for side in image.shape[:2])
+    return central_crop(resize_image(image, height, width), size)
+
+
+_TRAIN_CROPS = {"inception": inception_crop, "pad": pad_crop, "none": resize_only}
+_EVAL_CROPS = {"resize": resize_crop, "resmall": resmall_crop}
+
+
+def make_train_transform(
+    *, size: int, crop: str, flip: bool, randaugment_layers: int, randaugment_magnitude: float
+) -> Callable[[Mapping, np.random.Generator], dict]:
+    """Builds what training does to one example: crop, flip, then RandAugment.
+
+    Args:
+      size: config.data.image_size, side of the result in pixels.
+      crop: config.data.train.crop, one of "inception", "pad" and "none".
+      flip: config.data.train.flip, whether to mirror left and right with probability 1/2.
+      randaugment_layers: config.data.train.randaugment_layers, operations an image; 0 for none.
+      randaugment_magnitude: config.data.train.randaugment_magnitude, from 0 to 30.
+
+    Returns:
+      (example, generator) -> {"image": uint8 (size, size, 3), "label": int32}; the "image" of an example is
+      encoded, or uint8 (H, W), (H, W, 1) or (H, W, 3). It can be pickled.
+
+    Raises:
+      ConfigError: an argument is not of the values above.
+    """
+    _check_integer("config.data.image_size", size, 1)
+    one_of("config.data.train.crop", str(crop), _TRAIN_CROPS)
+    if not isinstance(flip, bool):
+        raise ConfigError(f"config.data.train.flip={flip!r}; expected True or False")
+    _check_integer("config.data.train.randaugment_layers", randaugment_layers, 0)
+    magnitude = randaugment_magnitude
+    if type(magnitude) not in (int, float) or not 0 <= magnitude <= _MAX_MAGNITUDE:
+        key = "config.data.train.randaugment_magnitude"
+        raise ConfigError(f"{key}={magnitude!r}; expected a number from 0 to {_MAX_MAGNITUDE}")
+    return functools.partial(
+        _train_example, size=size, crop=crop, flip=flip, layers=randaugment_layers, magnitude=magnitude
+    )
+
+
+def _train_example(
+    example: Mapping,
+    rng: np.random.Generator,
+    *,
+    size: int,
+    crop: str,
+    flip: bool,
+    layers: int,
+    magnitude: float,
+) -> dict[str, np.ndarray]:
+    image = _TRAIN_CROPS[crop](as_rgb(example["image"]), size, rng)
+    if flip:
+        image = horizontal_flip(image, rng)
+    image = rand_augment(image, layers, magnitude, rng)
+    return {"image": np.ascontiguousarray(image), "label": np.int32(example["label"])}
+
+
+def make_eval_transform(*, size: int, crop: str, resize: int) -> Callable[[Mapping], dict]:
+    """Builds what evaluation does to one example.
+
+    Args:
+      size: config.data.image_size, side of the result in pixels.
+      crop: config.data.evaluate.crop, "resize" for `resize_crop` or "resmall" for `resmall_crop`.
+      resize: config.data.evaluate.resize, in pixels, at least `size`.
+
+    Returns:
+      example -> {"image": uint8 (size, size, 3), "label": int32}, for examples as in `make_train_transform`.
+
+    Raises:
+      ConfigError: an argument is not of the values above.
+    """
+    _check_integer("config.data.image_size", size, 1)
+    one_of("config.data.evaluate.crop", str(crop), _EVAL_CROPS)
+    _check_integer("config.data.evaluate.resize", resize, size, " (config.data.image_size)")
+    return functools.partial(_eval_example, size=size, crop=crop, resize=resize)
+
+
+def _eval_example(example: Mapping, *, size: int, crop: str, resize: int) -> dict[str, np.ndarray]:
+    image = _EVAL_CROPS[crop](as_rgb(example["image"]), resize, size)
+    return {"image": np.ascontiguousarray(image), "label": np.int32(example["label"])}
+
+
+def _check_integer(key: str, value: int, least: int, why: str = "") -> None:
+    if type(value) is not int or value < least:  # isinstance would let True pass
+        raise ConfigError(f"{key}={value!r}; expected an integer of at least {least}{why}")

@@ -1,0 +1,32 @@
+"""Every test runs on several CPU devices, unless XLA_FLAGS says otherwise, and without silent promotions of ranks."""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+
+import jax
+import pytest
+from configs import digits
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def tiny_config():
+    """The digits recipe with a model of a few thousand parameters and no files but the metrics."""
+    config = digits.get_config()
+    config.model.num_blocks = 2
+    config.model.hidden_dim = 16
+    config.model.tokens_mlp_dim = 8
+    config.model.channels_mlp_dim = 32
+    config.model.dropout = 0.1
+    config.model.stoch_depth = 0.1
+    config.mixup = 0.2
+    config.batch_size = 32
+    config.steps = 20
+    config.schedule.warmup_steps = 5
+    config.log_every = 5
+    config.eval.every = 10
+    config.checkpoint.every = 10
+    return config
