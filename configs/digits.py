@@ -1,4 +1,10 @@
-"""A small Mixer on the UCI hand-written digits (1,797 scans of 8x8 pixels, which come with scikit-learn)."""
+"""A small Mixer on the UCI hand-written digits: 1,797 scans of 8x8 pixels, which come with scikit-learn.
+
+    python main.py --config=configs/digits.py
+
+Hardware: any; two CPU cores.
+Accuracy: TODO
+"""
 
 from configs import base
 

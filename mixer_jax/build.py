@@ -79,10 +79,14 @@ def _check(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> None:
     """Raises a ConfigError for the values that no object of their own checks."""
     mesh.check_batch_size("batch_size", config.batch_size, device_mesh)
     mesh.check_batch_size("eval.batch_size", config.eval.batch_size, device_mesh)
-    values = config_lib.flatten(config)
-    for key in ("log_every", "eval.every", "checkpoint.every"):
-        if values[key] < 1:
-            raise ConfigError(f"config.{key}={values[key]}; expected a positive number of steps")
+    every = {
+        "log_every": config.log_every,
+        "eval.every": config.eval.every,
+        "checkpoint.every": config.checkpoint.every,
+    }
+    for key, value in every.items():
+        if value < 1:
+            raise ConfigError(f"config.{key}={value}; expected a positive number of steps")
     if not 0 <= config.seed < 2**32:
         raise ConfigError(f"config.seed={config.seed}; expected an integer in [0, 2**32)")
     if config.mixup < 0:
@@ -102,6 +106,10 @@ def _open_source(config: ConfigDict, split: str) -> sources.Source:
 
 def _reading(config: ConfigDict) -> dict:
     """Returns how this host reads its share of every batch."""
+    if config.data.threads < 0:
+        raise ConfigError(f"config.data.threads={config.data.threads}; expected 0 or a positive number")
+    if config.data.prefetch < 1:
+        raise ConfigError(f"config.data.prefetch={config.data.prefetch}; expected a positive number of batches")
     return {
         "host": jax.process_index(),
         "hosts": jax.process_count(),
@@ -112,16 +120,17 @@ def _reading(config: ConfigDict) -> dict:
 
 def _train_batches(config: ConfigDict, source: sources.Source, total_steps: int, device_mesh: jax.sharding.Mesh):
     transform = transforms.make_train_transform(size=config.data.image_size, **config.data.train)
+    seed, batch_size, reading = config.seed, config.batch_size, _reading(config)
 
     def from_step(start: int) -> Iterator[step.Batch]:
         host_batches = batches.train_batches(
             source,
             transform,
-            seed=config.seed,
-            batch_size=config.batch_size,
+            seed=seed,
+            batch_size=batch_size,
             start=start,
             stop=total_steps,
-            **_reading(config),
+            **reading,
         )
         return mesh.to_devices(host_batches, device_mesh)
 
@@ -130,6 +139,7 @@ def _train_batches(config: ConfigDict, source: sources.Source, total_steps: int,
 
 def _evaluators(config: ConfigDict, model: nn.Module, device_mesh: jax.sharding.Mesh) -> dict[str, Evaluator]:
     transform = transforms.make_eval_transform(size=config.data.image_size, **config.data.evaluate)
+    batch_size, reading = config.eval.batch_size, _reading(config)
     eval_step = jax.jit(
         step.make_eval_step(model, loss=losses.create(config.loss.name)),
         out_shardings=mesh.replicated(device_mesh),
@@ -139,9 +149,7 @@ def _evaluators(config: ConfigDict, model: nn.Module, device_mesh: jax.sharding.
         source = _open_source(config, split)
 
         def all_batches() -> Iterator[step.Batch]:
-            host_batches = batches.eval_batches(
-                source, transform, batch_size=config.eval.batch_size, **_reading(config)
-            )
+            host_batches = batches.eval_batches(source, transform, batch_size=batch_size, **reading)
             return mesh.to_devices(host_batches, device_mesh)
 
         return accuracy(eval_step, all_batches, examples=len(source))

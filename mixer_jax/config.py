@@ -1,7 +1,6 @@
 """What a config may say: errors that name the key, durations in steps, comparison of two configs."""
 
 import difflib
-import math
 from collections.abc import Iterable, Mapping
 
 from ml_collections import ConfigDict
@@ -49,7 +48,7 @@ def training_steps(*, steps: int | None, epochs: float | None, batch_size: int, 
 
     Args:
       steps: config.steps; takes precedence when it is set.
-      epochs: config.epochs, passes over the training data, rounded up to whole steps.
+      epochs: config.epochs, passes over the training data; the last part of a step is left out.
       batch_size: examples of a step, over all devices.
       num_examples: size of the training data.
 
@@ -61,7 +60,11 @@ def training_steps(*, steps: int | None, epochs: float | None, batch_size: int, 
     key, value = ("steps", steps) if steps is not None else ("epochs", epochs)
     if value <= 0:
         raise ConfigError(f"config.{key}={value}; expected a positive number")
-    return steps if steps is not None else math.ceil(epochs * num_examples / batch_size)
+    if steps is not None:
+        return steps
+    if (whole := int(epochs * num_examples / batch_size)) < 1:
+        raise ConfigError(f"config.epochs={epochs} of {num_examples} examples is no step of {batch_size}; raise it")
+    return whole
 
 
 def flatten(config: Mapping, prefix: str = "") -> dict:

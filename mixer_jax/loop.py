@@ -55,7 +55,7 @@ def train(
       interrupted: asked after every step; if it says yes, the state is saved and the loop ends.
 
     Returns:
-      The last state, and the evaluation metrics of it: empty if the loop was interrupted.
+      The last state, and the evaluation metrics of it: empty if it was not evaluated, because of an interruption.
     """
     in_flight = collections.deque()
     metrics = {}

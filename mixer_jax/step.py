@@ -60,8 +60,8 @@ def make_train_step(
         metrics = {
             "loss": value,
             "top1": (logits.argmax(axis=-1) == batch["label"]).mean(dtype=jnp.float32),
-            "grad_norm": optax.global_norm(grads),
-            "update_norm": optax.global_norm(updates),
+            "grad_norm": optax.tree.norm(grads),
+            "update_norm": optax.tree.norm(updates),
             "learning_rate": schedule(state.step),
         }
         params = optax.apply_updates(state.params, updates)

@@ -29,7 +29,7 @@ class Result:
     Attributes:
       step: the last step.
       checkpoint: folder of the checkpoint of that step.
-      metrics: evaluation metrics of it, empty if the run was interrupted.
+      metrics: evaluation metrics of it, empty if it was not evaluated, because of an interruption.
       signal: the signal that interrupted the run, or None.
     """
 

@@ -1,9 +1,15 @@
 """Every test runs on several CPU devices, unless XLA_FLAGS says otherwise, and without silent promotions of ranks."""
 
 import os
+import tempfile
+
+# Programs that many tests compile are compiled once; processes that tests start share them.
+_CACHE = tempfile.TemporaryDirectory(prefix="mixer_jax_tests_")
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import pytest

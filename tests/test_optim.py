@@ -85,9 +85,7 @@ def test_chain_agrees_with_numpy_over_several_steps(changes):
         grads = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), grads)
         updates, state = transformation.update(grads, state, actual)
         actual = jax.tree.map(jnp.add, actual, updates)
-        jax.tree.map(
-            lambda a, e: np.testing.assert_allclose(a, e, rtol=2e-5, atol=2e-6), actual, expected[step]
-        )
+        jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=2e-5, atol=2e-6), actual, expected[step])
 
 
 def test_weight_decay_is_scaled_by_the_learning_rate_and_spares_biases_and_norms():

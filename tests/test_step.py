@@ -27,9 +27,7 @@ def on(device_mesh, arrays):
 def program(devices=None, loss="softmax", mixup=0.0, smoothing=0.0, **model):
     dims = {"patch_size": 2, "num_blocks": 2, "hidden_dim": 16, "tokens_mlp_dim": 8, "channels_mlp_dim": 32}
     model = models.create("mixer", CLASSES, **dims, **model)
-    schedule = optim.create_schedule(
-        learning_rate=0.01, warmup_steps=2, decay="linear", end_factor=0.0, total_steps=50
-    )
+    schedule = optim.create_schedule(learning_rate=0.01, warmup_steps=2, decay="linear", end_factor=0.0, total_steps=50)
     optimizer = optim.create(
         name="adam", b1=0.9, b2=0.999, momentum=0.9, weight_decay=0.1, clip_norm=1.0, schedule=schedule
     )

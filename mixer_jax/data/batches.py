@@ -79,8 +79,12 @@ class _EvalExamples:
         position = step * self._batch_size + self._first + place
         if position < len(self._source):
             return {**self._transform(self._source[position]), "mask": np.float32(1)}
-        blank = self._transform(self._source[0])
-        return {**{name: np.zeros_like(value) for name, value in blank.items()}, "mask": np.float32(0)}
+        return self._padding
+
+    @functools.cached_property
+    def _padding(self) -> dict:
+        like = self._transform(self._source[0])  # once: a large last batch may be padding for the most part
+        return {**{name: np.zeros_like(value) for name, value in like.items()}, "mask": np.float32(0)}
 
 
 def train_batches(

@@ -11,6 +11,7 @@ from mixer_jax import rng
 from mixer_jax.config import ConfigError, one_of
 
 _KINDS = ("digits", "synthetic:<number of examples>", "tfds:<name>")
+_SPLIT_KEYS = "config.data.split or config.eval.splits"  # a source is not told which of them it is opened for
 
 
 class Source(Protocol):
@@ -42,7 +43,7 @@ def create(source: str, *, split: str, data_dir: str | None, num_classes: int, i
     kind, _, name = source.partition(":")
     if kind == "digits" and not name:
         opened = Digits(split)
-    elif kind == "synthetic" and name.isdigit() and int(name):
+    elif kind == "synthetic" and name.isdecimal() and int(name):
         opened = Synthetic(int(name), split=split, num_classes=num_classes, image_size=image_size)
     elif kind == "tfds" and name:
         opened = Tfds(name, split=split, data_dir=data_dir)
@@ -66,7 +67,7 @@ class Digits:
     def __init__(self, split: str):
         from sklearn.datasets import load_digits  # a second of imports that no other source needs
 
-        one_of("split of digits", split, ("train", "test"))
+        one_of(f"the split of digits in {_SPLIT_KEYS}", split, ("train", "test"))
         scans = load_digits()
         place_in_class = np.zeros(len(scans.target), int)
         for label in range(self.num_classes):
@@ -85,22 +86,24 @@ class Digits:
 
 
 class Synthetic:
-    """Noise with labels: needs no files, and costs almost nothing to read."""
+    """Noise, labelled in turn: needs no files, and costs almost nothing to read."""
 
     _POOL = 16  # distinct images; more would only take memory
 
     def __init__(self, size: int, *, split: str, num_classes: int, image_size: int):
+        for key, value in (("num_classes", num_classes), ("image_size", image_size)):
+            if value < 1:
+                raise ConfigError(f"config.data.{key}={value}; expected a positive number")
         self.num_classes = num_classes
         self._size = size
         noise = rng.generator(0, f"synthetic/{split}")
         self._images = noise.integers(0, 256, (self._POOL, image_size, image_size, 3), dtype=np.uint8)
-        self._labels = noise.integers(0, num_classes, size, dtype=np.int32)
 
     def __len__(self) -> int:
         return self._size
 
     def __getitem__(self, index: int) -> dict:
-        return {"image": self._images[index % self._POOL], "label": self._labels[index]}
+        return {"image": self._images[index % self._POOL], "label": np.int32(index % self.num_classes)}
 
 
 class Tfds:
@@ -109,27 +112,58 @@ class Tfds:
     def __init__(self, name: str, *, split: str, data_dir: str | None):
         import tensorflow_datasets as tfds  # seconds of imports that no other source needs
 
-        try:
-            builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
-        except tfds.core.registered.DatasetNotFoundError as error:
-            raise ConfigError(f"config.data.source='tfds:{name}': {str(error).strip().splitlines()[0]}") from error
-        if not builder.data_path.exists():
-            raise ConfigError(
-                f"config.data.source='tfds:{name}' is not prepared: nothing at {builder.data_path}. Prepare it with "
-                f"`tfds build {name} --file_format=array_record`, or set config.data.data_dir to where it lies"
-            )
+        builder = _prepared_builder(name, data_dir)
+        splits = builder.info.splits
+        self._title = f"split {split!r} of tfds:{name}"
         self.num_classes = builder.info.features["label"].num_classes
         try:
-            self._records = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
+            if splits[split].num_examples < 1:  # such as a slice [5:3]
+                raise ValueError("it holds no examples")
+            self._records = builder.as_data_source(
+                split, decoders={"image": tfds.decode.SkipDecoding()}, file_format="array_record"
+            )
         except ValueError as error:
-            known = ", ".join(builder.info.splits)
-            raise ConfigError(
-                f"split {split!r} of tfds:{name} cannot be read: {error} (its splits: {known})"
-            ) from error
+            known = ", ".join(f"{known} ({splits[known].num_examples} examples)" for known in splits)
+            raise ConfigError(f"{_SPLIT_KEYS}: {self._title} cannot be read: {error}; its splits: {known}") from error
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: int) -> dict:
         record = self._records[index]
-        return {"image": record["image"], "label": np.int32(record["label"])}
+        label = np.int32(record["label"])
+        if not 0 <= label < self.num_classes:  # -1 is how TFDS marks an example without a label
+            raise ConfigError(f"example {index} of {self._title} has label {label}; expected 0 to {self.num_classes - 1}")
+        return {"image": record["image"], "label": label}
+
+
+def _prepared_builder(name: str, data_dir: str | None):
+    """Returns the TFDS builder of a data set, after checking that its files are there and can be read."""
+    import tensorflow_datasets as tfds
+
+    key = f"config.data.source='tfds:{name}'"
+    try:
+        # The format is not asked for here: where another one lies on disk, TFDS's errors do not say what to do.
+        builder = tfds.builder(name, data_dir=data_dir)
+    except (ValueError, AssertionError) as error:  # of the name or config, and of the version
+        raise ConfigError(
+            f"{key} cannot be opened: {str(error).strip().splitlines()[0]} Expected <name>[/<config>][:<version>] of a "
+            f"data set that TFDS knows or that is prepared in config.data.data_dir={data_dir!r}"
+        ) from error
+    prepare = f"`tfds build {name} --file_format=array_record"
+    if not builder.data_path.exists():
+        raise ConfigError(
+            f"{key} is not prepared: nothing at {builder.data_path}. Prepare it with {prepare}`, or set "
+            f"config.data.data_dir={data_dir!r} to where it lies"
+        )
+    formats = {file_format.value for file_format in builder.info.available_file_formats()}
+    if "array_record" not in formats:
+        raise ConfigError(
+            f"{key} is prepared as {', '.join(formats)} at {builder.data_path}, but ArrayRecord is needed. Prepare it "
+            f"with {prepare} --data_dir=<another folder>`, and set config.data.data_dir={data_dir!r} to that folder"
+        )
+    features = dict(builder.info.features.items())
+    if "image" not in features or not isinstance(features.get("label"), tfds.features.ClassLabel):
+        received = ", ".join(f"{feature} ({type(features[feature]).__name__})" for feature in sorted(features))
+        raise ConfigError(f"{key} has the features {received}; expected an image, and a label that is a ClassLabel")
+    return builder

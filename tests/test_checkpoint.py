@@ -1,0 +1,106 @@
+"""Checkpoints: what is kept, what is exact, and what a later start finds."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mixer_jax import mesh
+from mixer_jax.checkpoint import Checkpoints
+from mixer_jax.config import ConfigError
+from mixer_jax.state import TrainState
+
+TOP1, LOSS = "eval/test/top1", "eval/test/loss"
+
+
+def state_at(step):
+    rng = np.random.default_rng(step)
+    params = {"Dense_0": {"kernel": rng.normal(size=(8, 4)).astype(np.float32), "bias": np.zeros(4, np.float32)}}
+    state = TrainState(step=np.int32(step), params=params, opt_state=(np.int32(step), {"mu": params}))
+    return jax.device_put(state, mesh.replicated(mesh.create()))
+
+
+def save(checkpoints, step, **metrics):
+    checkpoints.save(state_at(step), run={"config": {}, "core_days": 0.0}, metrics=metrics)
+    checkpoints.wait()
+
+
+def abstract(state):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+
+
+def test_the_newest_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=2, best=None)
+    assert checkpoints.latest_step() is None
+    for step in (10, 20, 30, 40):
+        save(checkpoints, step)
+    assert checkpoints.steps() == [30, 40]
+    assert checkpoints.latest_step() == 40
+    assert checkpoints.best_step() is None
+
+
+@pytest.mark.parametrize(("best", "values"), [(TOP1, [0.2, 0.9, 0.4, 0.3, 0.5]), (LOSS, [3.0, 1.0, 2.0, 2.5, 2.1])])
+def test_the_best_is_kept_beside_the_newest_also_by_a_later_start(tmp_path, best, values):
+    for step, value in enumerate(values, start=1):
+        checkpoints = Checkpoints(tmp_path, keep=2, best=best)  # each save by a new process's manager
+        save(checkpoints, step, **{best: value})
+        checkpoints.close()
+    checkpoints = Checkpoints(tmp_path, keep=2, best=best)
+    assert checkpoints.steps() == [2, 4, 5]
+    assert checkpoints.best_step() == 2
+
+
+def test_a_checkpoint_that_was_not_evaluated_is_never_the_best(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1, best=TOP1)
+    save(checkpoints, 1, **{TOP1: 0.1})
+    save(checkpoints, 2)
+    save(checkpoints, 3)
+    assert checkpoints.steps() == [1, 3]
+
+
+def test_state_comes_back_bit_for_bit_with_its_shardings_and_run(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1, best=None)
+    state = state_at(7)
+    checkpoints.save(state, run={"config": {"a": [1, None]}, "core_days": 0.25}, metrics={})
+    checkpoints.wait()
+    restored = Checkpoints(tmp_path, keep=1, best=None).restore_state(7, abstract(state))
+    jax.tree.map(np.testing.assert_array_equal, restored, state)
+    assert [x.sharding for x in jax.tree.leaves(restored)] == [x.sharding for x in jax.tree.leaves(state)]
+    assert checkpoints.restore_run(7) == {"config": {"a": [1, None]}, "core_days": 0.25}
+
+
+def test_a_state_that_is_donated_while_it_is_being_saved_is_saved_as_it_was(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1, best=None)
+    state = TrainState(step=jnp.int32(1), params={"kernel": jnp.ones((512, 512))}, opt_state=())
+    expected = jax.device_get(state)
+    target = abstract(state)
+    overwrite = jax.jit(lambda s: jax.tree.map(lambda x: x * 0 - 5, s), donate_argnums=0)
+    checkpoints.save(state, run={}, metrics={})
+    for _ in range(20):
+        state = overwrite(state)
+    checkpoints.wait()
+    jax.tree.map(np.testing.assert_array_equal, checkpoints.restore_state(1, target), expected)
+
+
+def test_what_a_kill_left_of_an_unfinished_save_is_ignored_and_removed(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=3, best=None)
+    save(checkpoints, 1)
+    checkpoints.close()
+    unfinished = tmp_path / "2.orbax-checkpoint-tmp"
+    (unfinished / "state").mkdir(parents=True)
+    checkpoints = Checkpoints(tmp_path, keep=3, best=None)
+    assert checkpoints.latest_step() == 1
+    save(checkpoints, 2)
+    assert checkpoints.steps() == [1, 2]
+    assert not unfinished.exists()
+
+
+def test_an_unknown_metric_is_refused_by_key_with_those_that_exist(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1, best="eval/tset/top1")
+    with pytest.raises(ConfigError, match=r"config.checkpoint.best='eval/tset/top1' .*known: eval/test/top1"):
+        checkpoints.save(state_at(1), run={}, metrics={TOP1: 0.5})
+
+
+def test_keeping_nothing_is_refused_by_key(tmp_path):
+    with pytest.raises(ConfigError, match="config.checkpoint.keep=0"):
+        Checkpoints(tmp_path, keep=0, best=None)

@@ -1,0 +1,270 @@
+"""Every shipped recipe builds all its objects, reads all its keys, and says what the paper's Table 4 says."""
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import pytest
+from configs import base
+from ml_collections import ConfigDict
+
+from mixer_jax import config as config_lib
+from mixer_jax import models, train
+from mixer_jax.build import build_program
+from mixer_jax.config import ConfigError
+
+ROOT = Path(__file__).parents[1]
+SHARED = {"base", "datasets"}  # what recipes are made of
+RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in SHARED)
+
+# Table 4: epochs, learning rate, weight decay, RandAugment magnitude, mixup, stochastic depth; dropout is always 0.
+TABLE_4 = {
+    "mixer_b16_i1k": (300, 0.001, 0.1, 15, 0.5, 0.1),
+    "mixer_l16_i1k": (300, 0.001, 0.1, 15, 0.5, 0.1),
+    "mixer_b16_i21k": (300, 0.001, 0.1, 10, 0.2, 0.1),
+    "mixer_l16_i21k": (300, 0.001, 0.1, 20, 0.5, 0.1),
+    "mixer_s32_jft": (5, 0.003, 0.03, None, 0, 0),
+    "mixer_s16_jft": (5, 0.003, 0.03, None, 0, 0),
+    "mixer_b32_jft": (7, 0.003, 0.03, None, 0, 0),
+    "mixer_b16_jft": (7, 0.003, 0.03, None, 0, 0),
+    "mixer_l32_jft": (7, 0.001, 0.03, None, 0, 0),
+    "mixer_l16_jft": (14, 0.001, 0.03, None, 0, 0),
+    "mixer_h14_jft": (14, 0.001, 0.03, None, 0, 0),
+}
+# Sizes of the training splits, and the steps that follow at batch 4096 (rounded down).
+IMAGES = {"i1k": round(0.99 * 1_281_167), "i21k": 14_197_122 - 51_200, "jft": 303_000_000}
+STEPS = {"mixer_b16_i1k": 92_897, "mixer_s32_jft": 369_873, "mixer_b16_jft": 517_822, "mixer_h14_jft": 1_035_644}
+
+
+class Recorder(Mapping):
+    """Stands in for a config and notes the leaves that are read."""
+
+    def __init__(self, config, read, prefix=""):
+        self._config, self._read, self._prefix = config, read, prefix
+
+    def __getitem__(self, key):
+        value = self._config[key]
+        if isinstance(value, ConfigDict):
+            return Recorder(value, self._read, f"{self._prefix}{key}.")
+        self._read.add(f"{self._prefix}{key}")
+        return value
+
+    def __getattr__(self, key):
+        return self[key]
+
+    def __iter__(self):
+        return iter(self._config)
+
+    def __len__(self):
+        return len(self._config)
+
+    def to_json_best_effort(self):
+        return self._config.to_json_best_effort()
+
+
+def recipe(name, mode=""):
+    return importlib.import_module(f"configs.{name}").get_config(mode)
+
+
+def on_synthetic(config, size):
+    """The recipe with nothing changed but where its images come from."""
+    config.data.source = f"synthetic:{size}"
+    return config
+
+
+# What the loop is told, not what is built: train.run reads these.
+OF_THE_LOOP = {"profile", "checkpoint.keep", "checkpoint.best"}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_builds_all_its_objects_and_reads_all_its_keys(name):
+    config = recipe(name)
+    read = set()
+    if config.data.source != "digits":
+        on_synthetic(config, IMAGES[name.rpartition("_")[2]])
+    program = build_program(Recorder(config, read))
+    assert set(config_lib.flatten(config)) - read == OF_THE_LOOP
+    assert set(program.evaluators) == set(config.eval.splits)
+    shapes = jax.eval_shape(program.init, jax.random.key(0))
+    batch = {
+        "image": jax.ShapeDtypeStruct((8, config.data.image_size, config.data.image_size, 3), "uint8"),
+        "label": jax.ShapeDtypeStruct((8,), "int32"),
+    }
+    after, metrics = jax.eval_shape(program.train_step, shapes, batch)
+    assert jax.tree.structure(after) == jax.tree.structure(shapes)
+    assert set(metrics) == {"loss", "top1", "grad_norm", "update_norm", "learning_rate"}
+
+
+def test_a_run_reads_the_keys_of_the_loop(tiny_config, tmp_path):
+    read = set()
+    tiny_config.steps = 1
+    tiny_config.schedule.warmup_steps = 0
+    train.run(Recorder(tiny_config, read), tmp_path)
+    assert read >= OF_THE_LOOP
+
+
+def test_table_4_is_complete():
+    assert set(TABLE_4) == set(RECIPES) - {"digits"}
+
+
+@pytest.mark.parametrize("name", TABLE_4)
+def test_recipe_is_the_papers(name):
+    config = recipe(name)
+    train_transform = config.data.train
+    magnitude = train_transform.randaugment_magnitude if train_transform.randaugment_layers else None
+    assert (
+        config.epochs,
+        config.schedule.learning_rate,
+        config.optimizer.weight_decay,
+        magnitude,
+        config.mixup,
+        config.model.stoch_depth,
+    ) == TABLE_4[name]
+    assert config.model.name == name.rpartition("_")[0]
+    assert config.model.name in models.VARIANTS
+    # Section 3: the same in all runs.
+    assert train_transform.randaugment_layers in (0, 2)
+    assert (config.batch_size, config.data.image_size, config.schedule.warmup_steps) == (4096, 224, 10_000)
+    assert (config.optimizer.name, config.optimizer.b1, config.optimizer.b2) == ("adam", 0.9, 0.999)
+    assert (config.optimizer.clip_norm, config.schedule.decay, config.model.dropout) == (1.0, "linear", 0.0)
+    assert train_transform.crop == "inception"
+    assert train_transform.flip
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_recipe_runs_as_many_steps_as_the_paper(name):
+    config = recipe(name)
+    steps = config_lib.training_steps(
+        steps=config.steps,
+        epochs=config.epochs,
+        batch_size=config.batch_size,
+        num_examples=IMAGES[name.rpartition("_")[2]],
+    )
+    assert steps == STEPS[name]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_says_its_command_and_the_papers_accuracy(name):
+    doc = importlib.import_module(f"configs.{name}").__doc__
+    assert f"--config=configs/{name}.py" in doc
+    assert "Hardware:" in doc
+    assert "Accuracy" in doc
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_smoke_mode_changes_where_the_images_come_from_and_how_many(name):
+    changed = set(config_lib.differences(recipe(name, "smoke").to_dict(), recipe(name).to_dict()))
+    assert changed <= {
+        "data.source",
+        "batch_size",
+        "eval.batch_size",
+        "steps",
+        "schedule.warmup_steps",
+        "eval.every",
+        "checkpoint.every",
+        "checkpoint.keep",
+        "log_every",
+    }
+    build_program(recipe(name, "smoke"))
+
+
+def test_smoke_mode_trains_evaluates_and_saves(tmp_path):
+    config = recipe("mixer_s32_jft", "smoke")
+    config.data.image_size = 64
+    config.data.evaluate.resize = 72
+    result = train.run(config, tmp_path)
+    assert result.step == 3
+    assert result.metrics["eval/val/examples"] == 20
+    assert result.checkpoint.is_dir()
+
+
+def test_unknown_modes_are_refused_by_name():
+    with pytest.raises(ConfigError, match=r"config argument :smok is unknown; did you mean 'smoke'"):
+        recipe("digits", "smok")
+
+
+def test_a_misspelt_key_in_a_recipe_is_an_error():
+    with pytest.raises(AttributeError, match="batch_size"):
+        base.get_config().batchsize = 3
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("batchsize", "batch_size"),
+        ("model.hiden", "model.hidden_dim"),
+        ("modl.name", "model.name"),
+        ("lr", "schedule.learning_rate"),
+        ("optimizer.wd", "optimizer.weight_decay"),
+        ("checkpoint.evry", "checkpoint.every"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_one(key, nearest):
+    with pytest.raises(ConfigError, match=rf"config.{key} does not exist; did you mean config.{nearest}\?"):
+        config_lib.check_key(base.get_config(), key)
+
+
+def test_existing_keys_and_sections_pass():
+    for key in ("batch_size", "data.train.crop", "data.train", "eval.splits.test"):
+        config_lib.check_key(base.get_config(), key)
+
+
+@pytest.mark.parametrize(
+    ("steps", "epochs", "expected"), [(7, None, 7), (7, 300.0, 7), (None, 2.0, 32), (None, 0.5, 8), (None, 2.99, 47)]
+)
+def test_steps_take_precedence_over_epochs_which_round_down(steps, epochs, expected):
+    assert config_lib.training_steps(steps=steps, epochs=epochs, batch_size=64, num_examples=1024) == expected
+
+
+@pytest.mark.parametrize(
+    ("steps", "epochs", "message"),
+    [
+        (None, None, "config.steps and config.epochs are both None"),
+        (0, None, "config.steps=0"),
+        (None, -1.0, "epochs=-1"),
+        (None, 0.01, "config.epochs=0.01 of 1024 examples is no step of 64"),
+    ],
+)
+def test_a_training_without_length_is_refused(steps, epochs, message):
+    with pytest.raises(ConfigError, match=message):
+        config_lib.training_steps(steps=steps, epochs=epochs, batch_size=64, num_examples=1024)
+
+
+def test_differences_are_named_with_both_values_and_free_keys_are_not():
+    ours = {"a": {"b": 1, "c": 2}, "d": 3, "new": 0}
+    theirs = {"a": {"b": 1, "c": 5}, "d": 4, "old": 0}
+    assert config_lib.differences(ours, theirs, ignore=["d"]) == {
+        "a.c": (2, 5),
+        "new": (0, "(absent)"),
+        "old": ("(absent)", 0),
+    }
+    assert config_lib.differences(ours, theirs, ignore=["a", "d", "new", "old"]) == {}
+
+
+WRONG_VALUES = {
+    "batch_size": (30, "config.batch_size=30 does not divide over 4 devices; the nearest size that does: 32"),
+    "eval.batch_size": (2, "config.eval.batch_size=2 does not divide over 4 devices; the nearest size that does: 4"),
+    "log_every": (0, "config.log_every=0"),
+    "eval.every": (-1, "config.eval.every=-1"),
+    "checkpoint.every": (0, "config.checkpoint.every=0"),
+    "seed": (-1, "config.seed=-1"),
+    "mixup": (-0.5, "config.mixup=-0.5"),
+    "data.num_classes": (11, "config.data.num_classes=11, but digits has 10 classes"),
+    "data.source": ("digit", "config.data.source='digit' is unknown"),
+    "data.threads": (-1, "config.data.threads=-1"),
+    "data.prefetch": (0, "config.data.prefetch=0"),
+    "data.split": ("trian", "'trian' is unknown; did you mean 'train'"),
+    "data.train.crop": ("pda", "config.data.train.crop='pda' is unknown"),
+    "model.patch_size": (3, "image size 8x8 is no multiple of patch_size=3"),
+}
+
+
+@pytest.mark.skipif(jax.device_count() != 4, reason="the messages name the number of devices")
+@pytest.mark.parametrize("key", WRONG_VALUES)
+def test_a_wrong_value_is_refused_by_its_key(tiny_config, tmp_path, key):
+    value, message = WRONG_VALUES[key]
+    tiny_config.update_from_flattened_dict({key: value})
+    with pytest.raises(ValueError, match=message.replace("?", r"\?")):
+        train.run(tiny_config, tmp_path)
+    assert not (tmp_path / "checkpoints").exists() or not list((tmp_path / "checkpoints").iterdir())

@@ -1,0 +1,257 @@
+"""Whole runs: what they write, that resuming is exact, and that a stranger's work directory is refused."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mixer_jax import train
+from mixer_jax.build import build_program
+from mixer_jax.checkpoint import Checkpoints
+from mixer_jax.config import ConfigError
+from mixer_jax.mesh import replicated
+from mixer_jax.state import abstract
+
+ROOT = Path(__file__).parents[1]
+
+
+def metrics_of(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def saved_state(config, workdir, step):
+    program = build_program(config)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=100, best=None)
+    return jax.device_get(checkpoints.restore_state(step, abstract(program.init, replicated(program.mesh))))
+
+
+def assert_bit_identical(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert x.tobytes() == y.tobytes()
+
+
+def test_a_run_writes_its_metrics_config_events_and_checkpoints(tiny_config, tmp_path):
+    tiny_config.checkpoint.keep = 1
+    result = train.run(tiny_config, tmp_path)
+    assert result.signal is None
+    assert result.step == 20
+    assert result.checkpoint == tmp_path / "checkpoints" / "20"
+    lines = metrics_of(tmp_path)
+    trained = [line for line in lines if "train/loss" in line]
+    evaluated = [line for line in lines if "eval/test/top1" in line]
+    assert [line["step"] for line in trained] == [5, 10, 15, 20]
+    assert [line["step"] for line in evaluated] == [10, 20]
+    for line in trained:
+        assert set(line) == {
+            "step",
+            "train/loss",
+            "train/top1",
+            "train/grad_norm",
+            "train/update_norm",
+            "train/learning_rate",
+            "train/img_sec_core",
+            "train/core_days",
+        }
+        assert all(math.isfinite(value) for value in line.values())
+        assert line["train/img_sec_core"] > 0
+    assert [line["train/core_days"] for line in trained] == sorted(line["train/core_days"] for line in trained)
+    for line in evaluated:
+        assert set(line) == {"step", "eval/test/loss", "eval/test/top1", "eval/test/examples"}
+        assert line["eval/test/examples"] == 355
+    assert {k: v for k, v in evaluated[-1].items() if k != "step"} == result.metrics
+    assert json.loads((tmp_path / "config.json").read_text())["model"]["hidden_dim"] == 16
+
+    events = EventAccumulator(str(tmp_path)).Reload()
+    for name in ("train/loss", "eval/test/top1"):
+        written = {line["step"]: line[name] for line in lines if name in line}
+        shown = {event.step: event.value for event in events.Scalars(name)}
+        assert shown == pytest.approx(written, rel=1e-6)
+    assert "hidden_dim" in events.Tensors("hparams")[0].tensor_proto.string_val[0].decode()
+
+
+def test_the_first_loss_of_a_run_is_ln_of_the_classes(tiny_config, tmp_path):
+    tiny_config.log_every = 1
+    tiny_config.steps = 6
+    train.run(tiny_config, tmp_path)
+    assert metrics_of(tmp_path)[0]["train/loss"] == pytest.approx(math.log(10), rel=1e-6)
+
+
+class StopAt:
+    """Stands in for the signals: asks the run to stop after a number of steps."""
+
+    signal = signal.SIGINT
+
+    def __init__(self, step):
+        self._left = step
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        pass
+
+    def received(self):
+        self._left -= 1
+        return self._left == 0
+
+
+def test_fifty_and_fifty_steps_are_a_hundred_bit_for_bit(tiny_config, tmp_path, monkeypatch):
+    tiny_config.steps = 100
+    tiny_config.checkpoint.every = 100
+    straight, parts = tmp_path / "straight", tmp_path / "parts"
+    train.run(tiny_config, straight)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "InterruptRequest", lambda: StopAt(50))
+        result = train.run(tiny_config, parts)
+    assert (result.step, result.signal) == (50, signal.SIGINT)
+    result = train.run(tiny_config, parts)
+    assert (result.step, result.signal) == (100, None)
+    assert_bit_identical(saved_state(tiny_config, straight, 100), saved_state(tiny_config, parts, 100))
+
+    def trajectory(workdir):
+        timing = ("train/img_sec_core", "train/core_days")
+        return [{k: v for k, v in line.items() if k not in timing} for line in metrics_of(workdir)]
+
+    assert trajectory(parts) == trajectory(straight)
+    core_days = [line["train/core_days"] for line in metrics_of(parts) if "train/core_days" in line]
+    assert core_days == sorted(core_days)  # the second part goes on counting where the first stopped
+
+
+COMMAND = [
+    sys.executable,
+    "main.py",
+    "--config=configs/digits.py",
+    "--config.steps=100",
+    "--config.model.num_blocks=1",
+    "--config.model.dropout=0.1",
+    "--config.mixup=0.2",
+    "--config.schedule.warmup_steps=10",
+    "--config.checkpoint.every=20",
+    "--config.checkpoint.keep=9",
+    "--config.log_every=10",
+]
+
+
+def environment():
+    return {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+
+
+def start(workdir):
+    return subprocess.Popen(
+        [*COMMAND, f"--workdir={workdir}"],
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(condition, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def finish(process):
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out
+
+
+def params_bytes(workdir):
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=9, best=None)
+    run = checkpoints.restore_run(100)
+    from ml_collections import ConfigDict
+
+    state = saved_state(ConfigDict(run["config"]), workdir, 100)
+    return b"".join(leaf.tobytes() for leaf in jax.tree.leaves(state))
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
+    straight, killed = tmp_path / "straight", tmp_path / "killed"
+    out = finish(start(straight))
+    assert "finished step 100: eval/test/top1" in out
+    assert str(straight / "checkpoints" / "100") in out
+    process = start(killed)
+    wait_for(lambda: (killed / "checkpoints" / "40").exists(), process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    steps = Checkpoints(killed / "checkpoints", keep=9, best=None).steps()
+    assert steps[-1] < 100, "the run was over before the kill"
+    finish(start(killed))
+    assert params_bytes(killed) == params_bytes(straight)
+    steps = [line["step"] for line in metrics_of(killed) if "train/loss" in line]
+    assert steps == list(range(10, 101, 10))  # each once, although some were trained twice
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
+    process = start(tmp_path)
+    wait_for(lambda: (tmp_path / "checkpoints" / "20").exists(), process)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    step = Checkpoints(tmp_path / "checkpoints", keep=9, best=None).latest_step()
+    assert 20 <= step < 100
+    assert f"interrupted at step {step}" in out
+
+
+def test_a_finished_run_is_evaluated_again_and_nothing_is_trained(tiny_config, tmp_path):
+    first = train.run(tiny_config, tmp_path)
+    second = train.run(tiny_config, tmp_path)
+    assert second == first
+    assert [line["step"] for line in metrics_of(tmp_path) if "train/loss" in line] == [5, 10, 15, 20]
+
+
+def test_a_work_directory_of_another_config_is_refused_with_the_keys_that_differ(tiny_config, tmp_path):
+    train.run(tiny_config, tmp_path)
+    tiny_config.mixup = 0.5
+    tiny_config.model.dropout = 0.2
+    tiny_config.log_every = 1
+    with pytest.raises(ConfigError) as error:
+        train.run(tiny_config, tmp_path)
+    message = str(error.value)
+    assert "config.mixup=0.5 here, 0.2 there" in message
+    assert "config.model.dropout=0.2 here, 0.1 there" in message
+    assert "log_every" not in message
+    assert "--workdir" in message
+
+
+def test_keys_that_change_nothing_of_the_trajectory_may_change(tiny_config, tmp_path):
+    train.run(tiny_config, tmp_path)
+    tiny_config.log_every = 1
+    tiny_config.eval.every = 7
+    tiny_config.checkpoint.every = 3
+    tiny_config.data.threads = 2
+    assert train.run(tiny_config, tmp_path).step == 20
+
+
+def test_evaluation_sees_every_example_whatever_the_batch(tiny_config, tmp_path):
+    tiny_config.steps = 6
+    results = []
+    for batch_size in (4, 128, 512):
+        tiny_config.eval.batch_size = batch_size
+        results.append(train.run(tiny_config, tmp_path / str(batch_size)).metrics)
+    for result in results:
+        assert result["eval/test/examples"] == 355
+        assert result["eval/test/top1"] == results[0]["eval/test/top1"]
+        np.testing.assert_allclose(result["eval/test/loss"], results[0]["eval/test/loss"], rtol=1e-5)
+
+
+def test_profile_writes_a_trace(tiny_config, tmp_path):
+    tiny_config.profile = True
+    train.run(tiny_config, tmp_path)
+    assert list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))
