@@ -55,6 +55,11 @@ def build_program(config: ConfigDict) -> Program:
         steps=config.steps, epochs=config.epochs, batch_size=config.batch_size, num_examples=len(source)
     )
     model = models.create(**config.model, num_classes=config.data.num_classes)
+    if config.data.image_size % model.patch_size:
+        raise ConfigError(
+            f"config.data.image_size={config.data.image_size} is no multiple of {config.model.name}'s "
+            f"patch_size={model.patch_size}"
+        )
     schedule = optim.create_schedule(**config.schedule, total_steps=total_steps)
     optimizer = optim.create(**config.optimizer, schedule=schedule)
     train_step = step.make_train_step(

@@ -53,8 +53,9 @@ class Checkpoints:
         return self._manager.latest_step()
 
     def best_step(self) -> int | None:
-        """Returns the step of the best checkpoint by the metric that chooses it, or None without such a metric."""
-        return self._manager.best_step() if self._best else None
+        """Returns the step of the best checkpoint, or None if no checkpoint was evaluated by a metric that chooses."""
+        best = self._manager.best_step() if self._best else None
+        return best if best is not None and self._manager.metrics(best) else None
 
     def steps(self) -> list[int]:
         """Returns the steps of all complete checkpoints, in order."""

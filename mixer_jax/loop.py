@@ -14,6 +14,8 @@ from mixer_jax.writer import metric_writers
 
 logger = logging.getLogger("mixer_jax")
 
+Evaluator = Callable[[TrainState], dict[str, float]]
+
 # Steps handed to the device before the host waits for the oldest: enough to keep the device busy, few enough that the
 # batches they hold stay small.
 _IN_FLIGHT = 4
@@ -25,7 +27,7 @@ def train(
     train_step: TrainStep,
     batches: Iterator[Batch],
     stop: int,
-    evaluators: dict[str, Callable[[TrainState], dict[str, float]]],
+    evaluators: dict[str, Evaluator],
     checkpoints: Checkpoints,
     run: dict,
     report: TrainReport,
@@ -73,7 +75,8 @@ def train(
         if not (evaluating or saving):
             continue
         with report.paused():
-            metrics = evaluate(state, evaluators, writer, step) if evaluating else {}
+            metrics = evaluate(state, evaluators) if evaluating else {}
+            writer.write_scalars(step, metrics)
             if saving:
                 checkpoints.save(state, run={**run, "core_days": report.core_days}, metrics=metrics)
         if ending:
@@ -83,24 +86,18 @@ def train(
     return state, metrics
 
 
-def evaluate(
-    state: TrainState,
-    evaluators: dict[str, Callable[[TrainState], dict[str, float]]],
-    writer: metric_writers.MetricWriter,
-    step: int,
-) -> dict[str, float]:
-    """Runs every evaluator on a state, and writes and returns {"eval/<split>/<metric>": value}."""
+def evaluate(state: TrainState, evaluators: dict[str, Evaluator]) -> dict[str, float]:
+    """Runs every evaluator on a state, and returns {"eval/<split>/<metric>": value}."""
     metrics = {}
     for split, evaluator in evaluators.items():
         values = evaluator(state)
         metrics |= {f"eval/{split}/{name}": value for name, value in values.items()}
         logger.info(
             "step %d: %s top-1 %.4f, loss %.4f on %d examples",
-            step,
+            int(state.step),
             split,
             values["top1"],
             values["loss"],
             values["examples"],
         )
-    writer.write_scalars(step, metrics)
     return metrics

@@ -1,5 +1,6 @@
 """A training run: starts or resumes what a config describes, and says how it ended."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -57,51 +58,66 @@ def run(config: ConfigDict, workdir: Path) -> Result:
     workdir.mkdir(parents=True, exist_ok=True)
     described = json.loads(config.to_json_best_effort())
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, best=config.checkpoint.best)
-    state, core_days = _start(program, checkpoints, described, config.seed)
-    start = int(state.step)
-    (workdir / "config.json").write_text(json.dumps(described, indent=2) + "\n")
-    _describe(program, state, start, workdir)
+    with contextlib.closing(checkpoints):
+        state, core_days = _start(program, checkpoints, described, config.seed)
+        (workdir / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+        _describe(program, state, workdir)
+        if int(state.step) == program.total_steps:
+            logger.info("%s holds the finished run: nothing to train", workdir)
+            return _result(state, loop.evaluate(state, program.evaluators), checkpoints, None)
+        return _train(config, program, state, checkpoints, workdir, {"config": described, "core_days": core_days})
 
+
+def _train(
+    config: ConfigDict,
+    program: Program,
+    state: state_lib.TrainState,
+    checkpoints: Checkpoints,
+    workdir: Path,
+    run: dict,
+) -> Result:
+    start, stop = int(state.step), program.total_steps
     metric_writer = writer.create(workdir, start=start)
-    metric_writer.write_hparams(described)
     report = progress.TrainReport(
         metric_writer,
         start=start,
-        stop=program.total_steps,
+        stop=stop,
         every=config.log_every,
         batch_size=config.batch_size,
-        core_days=core_days,
+        core_days=run["core_days"],
     )
-    with InterruptRequest() as interrupt, progress.above_bar():
+    with (
+        contextlib.closing(metric_writer),
+        contextlib.closing(report),
+        progress.above_bar(),
+        InterruptRequest() as interrupt,
+    ):
+        metric_writer.write_hparams(run["config"])
         state, metrics = loop.train(
             state,
             train_step=program.train_step,
             batches=program.train_batches(start),
-            stop=program.total_steps,
+            stop=stop,
             evaluators=program.evaluators,
             checkpoints=checkpoints,
-            run={"config": described},
+            run=run,
             report=report,
             writer=metric_writer,
             eval_every=config.eval.every,
             checkpoint_every=config.checkpoint.every,
-            evaluate_checkpoints=config.checkpoint.best is not None,
-            actions=[progress.profile(workdir, start=start, stop=program.total_steps)] if config.profile else [],
+            evaluate_checkpoints=bool(config.checkpoint.best),
+            actions=[progress.profile(workdir, start=start, stop=stop)] if config.profile else [],
             interrupted=interrupt.received,
         )
-        if start == program.total_steps:
-            logger.info("%s holds the finished run; training is done, evaluating it", workdir)
-            metrics = loop.evaluate(state, program.evaluators, metric_writer, start)
-    report.close()
-    metric_writer.close()
-    checkpoints.close()
-    last = int(state.step)
-    return Result(
-        step=last,
-        checkpoint=workdir / "checkpoints" / str(last),
-        metrics=metrics,
-        signal=interrupt.signal if last < program.total_steps else None,
-    )
+    return _result(state, metrics, checkpoints, interrupt.signal if int(state.step) < stop else None)
+
+
+def _result(state: state_lib.TrainState, metrics: dict[str, float], checkpoints: Checkpoints, signal: int | None):
+    best = checkpoints.best_step()
+    if best is not None:
+        logger.info("best checkpoint: %s", checkpoints.directory / str(best))
+    step = int(state.step)
+    return Result(step=step, checkpoint=checkpoints.directory / str(step), metrics=metrics, signal=signal)
 
 
 def _start(program: Program, checkpoints: Checkpoints, described: dict, seed: int):
@@ -122,14 +138,15 @@ def _start(program: Program, checkpoints: Checkpoints, described: dict, seed: in
     return checkpoints.restore_state(newest, state_lib.abstract(program.init, sharding)), saved["core_days"]
 
 
-def _describe(program: Program, state: state_lib.TrainState, start: int, workdir: Path) -> None:
+def _describe(program: Program, state: state_lib.TrainState, workdir: Path) -> None:
     devices = program.mesh.devices.flatten()
     logger.info("parameters:\n%s", writer.overview(state.params))
     logger.info(
-        "devices: %d x %s on %d hosts; mesh: %s",
+        "devices: %d x %s on %d host%s; mesh: %s",
         len(devices),
         devices[0].device_kind,
         jax.process_count(),
-        dict(program.mesh.shape),
+        "s" if jax.process_count() > 1 else "",
+        ", ".join(f"{axis}={size}" for axis, size in program.mesh.shape.items()),
     )
-    logger.info("steps %d to %d, work directory %s", start, program.total_steps, workdir)
+    logger.info("steps %d to %d; work directory: %s", int(state.step), program.total_steps, workdir)

@@ -13,6 +13,7 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import pytest
+
 from configs import digits
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -52,10 +52,13 @@ def test_the_best_is_kept_beside_the_newest_also_by_a_later_start(tmp_path, best
 
 def test_a_checkpoint_that_was_not_evaluated_is_never_the_best(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=1, best=TOP1)
-    save(checkpoints, 1, **{TOP1: 0.1})
-    save(checkpoints, 2)
+    save(checkpoints, 1)
+    assert checkpoints.best_step() is None
+    save(checkpoints, 2, **{TOP1: 0.1})
     save(checkpoints, 3)
-    assert checkpoints.steps() == [1, 3]
+    save(checkpoints, 4)
+    assert checkpoints.steps() == [2, 4]
+    assert checkpoints.best_step() == 2
 
 
 def test_state_comes_back_bit_for_bit_with_its_shardings_and_run(tmp_path):

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import jax
 import pytest
-from configs import base
 from ml_collections import ConfigDict
 
+from configs import base
 from mixer_jax import config as config_lib
 from mixer_jax import models, train
 from mixer_jax.build import build_program
@@ -256,7 +256,7 @@ WRONG_VALUES = {
     "data.prefetch": (0, "config.data.prefetch=0"),
     "data.split": ("trian", "'trian' is unknown; did you mean 'train'"),
     "data.train.crop": ("pda", "config.data.train.crop='pda' is unknown"),
-    "model.patch_size": (3, "image size 8x8 is no multiple of patch_size=3"),
+    "model.patch_size": (3, "config.data.image_size=8 is no multiple of mixer's patch_size=3"),
 }
 
 
@@ -265,6 +265,6 @@ WRONG_VALUES = {
 def test_a_wrong_value_is_refused_by_its_key(tiny_config, tmp_path, key):
     value, message = WRONG_VALUES[key]
     tiny_config.update_from_flattened_dict({key: value})
-    with pytest.raises(ValueError, match=message.replace("?", r"\?")):
+    with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
         train.run(tiny_config, tmp_path)
     assert not (tmp_path / "checkpoints").exists() or not list((tmp_path / "checkpoints").iterdir())

@@ -103,6 +103,7 @@ class Synthetic:
         return self._size
 
     def __getitem__(self, index: int) -> dict:
+        index = range(self._size)[index]  # an IndexError past the end, without which iteration would not end
         return {"image": self._images[index % self._POOL], "label": np.int32(index % self.num_classes)}
 
 
@@ -133,7 +134,9 @@ class Tfds:
         record = self._records[index]
         label = np.int32(record["label"])
         if not 0 <= label < self.num_classes:  # -1 is how TFDS marks an example without a label
-            raise ConfigError(f"example {index} of {self._title} has label {label}; expected 0 to {self.num_classes - 1}")
+            raise ConfigError(
+                f"example {index} of {self._title} has label {label}; expected 0 to {self.num_classes - 1}"
+            )
         return {"image": record["image"], "label": label}
 
 

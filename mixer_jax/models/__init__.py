@@ -11,7 +11,7 @@ __all__ = ["VARIANTS", "Mixer", "create"]
 _DIMENSIONS = ("patch_size", "num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim")
 _ATTRIBUTES = tuple(key for key in Mixer.__dataclass_fields__ if key not in ("name", "parent", "num_classes"))
 _RATES = ("dropout", "stoch_depth")
-_DTYPES = ("float32", "bfloat16", "float16")
+_DTYPES = ("float32", "bfloat16")
 
 
 def create(name: str, num_classes: int | None, **overrides) -> nn.Module:

@@ -1,0 +1,61 @@
+"""What the project's commands share: the flag --config and its checks, and what they show on the terminal."""
+
+import logging
+import sys
+from pathlib import Path
+
+from absl import app, flags
+from absl import logging as absl_logging
+from ml_collections import config_flags
+
+from mixer_jax.config import ConfigError, check_key
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the command line; a config file or key that does not exist is refused with the nearest one named.
+
+    Args:
+      argv: the command line, program name first; `--config` is a flag of ml_collections.
+
+    Returns:
+      What is left of it: the program name and positional arguments.
+    """
+    # The config is read without its overrides first, because ml_collections meets an unknown key with a traceback.
+    alone = flags.FlagValues()
+    config = config_flags.DEFINE_config_file("config", None, flag_values=alone, sys_argv=[])
+    try:
+        alone(argv, known_only=True)
+        if config.value is not None:
+            _check_overrides(argv, config.value, config_flags.get_config_filename(alone["config"]))
+    except ConfigError as error:
+        fail(error)
+    except flags.IllegalFlagValueError as error:
+        text, _, refused = str(error).strip().rpartition("ConfigError: ")
+        fail(refused if text else error)  # what a recipe itself refuses comes with a traceback around it
+    return app.parse_flags_with_usage(argv)
+
+
+def fail(error: object) -> None:
+    """Ends the program with an error on one line, without a traceback."""
+    sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+
+
+def set_up_logging() -> None:
+    """Shows the project's own messages, and of the libraries' the warnings only, unless --verbosity asks for more."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logger = logging.getLogger("mixer_jax")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    if not flags.FLAGS["verbosity"].present:
+        absl_logging.set_verbosity(absl_logging.WARNING)
+
+
+def _check_overrides(argv, config, filename):
+    if not Path(filename.partition(":")[0]).is_file():
+        raise ConfigError(f"--config={filename}: there is no such file")
+    for argument in argv[1:]:
+        name = argument.split("=")[0].lstrip("-").removeprefix("no")  # --noconfig.<key> sets a key to False
+        if argument.startswith("-") and name.startswith("config."):
+            check_key(config, name.removeprefix("config."))

@@ -1,0 +1,274 @@
+"""Order, batches and padding, against straight computations that keep the whole sequence in a list."""
+
+import collections
+import itertools
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from mixer_jax import rng
+from mixer_jax.data.batches import eval_batches, record_index, train_batches
+from mixer_jax.data.decode import ImageError
+
+SEED = 0
+BATCH = 8
+
+
+class Numbers:
+    """A source whose labels tell the records apart; keeps which of them were read."""
+
+    num_classes = 1000
+
+    def __init__(self, size):
+        self.size = size
+        self.read = []
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        return {"image": np.full((2, 3, 3), 1 + index % 255, np.uint8), "label": np.int32(index)}
+
+
+def with_draws(record, generator):
+    return {**record, "draws": generator.random(2)}
+
+
+def unchanged(record):
+    return record
+
+
+def train(source, *, seed=SEED, batch_size=BATCH, start=0, stop=6, threads=0, prefetch=2, **host):
+    return list(
+        train_batches(
+            source,
+            with_draws,
+            seed=seed,
+            batch_size=batch_size,
+            start=start,
+            stop=stop,
+            threads=threads,
+            prefetch=prefetch,
+            **host,
+        )
+    )
+
+
+def evaluate(source, *, batch_size=BATCH, threads=0, prefetch=2, **host):
+    return list(eval_batches(source, unchanged, batch_size=batch_size, threads=threads, prefetch=prefetch, **host))
+
+
+def joined(batches_of_hosts):
+    """Joins the hosts' shares of each batch, in the order of the hosts."""
+    for shares in zip(*batches_of_hosts, strict=True):
+        yield {name: np.concatenate([share[name] for share in shares]) for name in shares[0]}
+
+
+def assert_same(received, expected):
+    received, expected = list(received), list(expected)
+    assert len(received) == len(expected)
+    for ours, theirs in zip(received, expected, strict=True):
+        assert ours.keys() == theirs.keys()
+        for name in theirs:
+            assert ours[name].dtype == theirs[name].dtype
+            np.testing.assert_array_equal(ours[name], theirs[name])
+
+
+def epoch_order(size, seed, epoch):
+    return [record_index(epoch * size + place, size=size, seed=seed) for place in range(size)]
+
+
+def straight(size, *, steps, seed=SEED, batch_size=BATCH):
+    """The batches from step 0 on, cut from the list of all positions."""
+    source = Numbers(size)
+    epochs = -(-steps * batch_size // size)
+    sequence = itertools.chain.from_iterable(epoch_order(size, seed, epoch) for epoch in range(epochs))
+    examples = [
+        with_draws(source[index], rng.generator(seed, "augment", position)) for position, index in enumerate(sequence)
+    ]
+    for step in range(steps):
+        batch = examples[step * batch_size : (step + 1) * batch_size]
+        yield {name: np.stack([example[name] for example in batch]) for name in batch[0]}
+
+
+class TestOrder:
+    def test_golden_orders_of_seed_0(self):
+        assert [epoch_order(10, 0, epoch) for epoch in range(3)] == [
+            [6, 9, 0, 2, 4, 3, 7, 5, 1, 8],
+            [1, 8, 6, 5, 0, 3, 4, 7, 9, 2],
+            [5, 9, 0, 6, 7, 4, 8, 3, 2, 1],
+        ]
+
+    @pytest.mark.parametrize("size", [1, 2, 3, 10, 64, 1797])
+    def test_every_epoch_is_a_permutation(self, size):
+        for epoch in (0, 1, 2, 1000):
+            assert sorted(epoch_order(size, SEED, epoch)) == list(range(size))
+
+    def test_neighbouring_seeds_and_epochs_do_not_share_an_order(self):
+        pairs = list(itertools.product([0, 1, 2, 3, 2**32 - 2, 2**32 - 1], range(5)))
+        orders = {tuple(epoch_order(50, seed, epoch)) for seed, epoch in pairs}
+        assert len(orders) == len(pairs)
+
+    def test_every_record_is_as_often_in_every_place(self):
+        size, epochs = 5, 100  # Grain takes 10 ms for an epoch of any small size
+        counts = np.zeros((size, size))
+        for epoch in range(epochs):
+            counts[range(size), epoch_order(size, SEED, epoch)] += 1
+        chi_square = ((counts - epochs / size) ** 2 / (epochs / size)).sum()
+        freedom = (size - 1) ** 2
+        assert chi_square < freedom + 4 * (2 * freedom) ** 0.5
+
+    def test_neighbouring_epochs_are_uncorrelated(self):
+        size = 2000
+        orders = [list(range(size)), *(epoch_order(size, SEED, epoch) for epoch in range(4)), epoch_order(size, 1, 0)]
+        correlations = np.corrcoef(orders) - np.eye(len(orders))
+        assert np.abs(correlations).max() < 4 / size**0.5
+
+    def test_one_index_of_a_large_source_takes_no_memory(self):
+        size = 300_000_000
+        record_index(0, size=10, seed=SEED)  # imports and caches count for nothing
+        tracemalloc.start()
+        index = record_index(10**15 + 7, size=size, seed=SEED)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert 0 <= index < size
+        assert peak < 2**20
+
+
+class TestTrainBatches:
+    # An epoch of whole batches, epochs that end inside a batch, several epochs in a batch, a source of one record.
+    @pytest.mark.parametrize("size", [32, 13, 3, 1])
+    def test_are_those_of_a_straight_computation(self, size):
+        assert_same(train(Numbers(size)), straight(size, steps=6))
+
+    def test_shapes_and_types(self):
+        batch = train(Numbers(13), stop=1, hosts=2, host=1)[0]
+        assert {name: (value.shape, value.dtype) for name, value in batch.items()} == {
+            "image": ((4, 2, 3, 3), np.uint8),
+            "label": ((4,), np.int32),
+            "draws": ((4, 2), np.float64),
+        }
+
+    def test_an_epoch_shows_every_record_once(self):
+        labels = np.concatenate([batch["label"] for batch in train(Numbers(24), stop=6)])
+        assert sorted(labels[:24]) == sorted(labels[24:]) == list(range(24))
+        assert labels[:24].tolist() != labels[24:].tolist()
+
+    # With 13 records, an epoch ends inside the batches of steps 1, 3 and 4.
+    @pytest.mark.parametrize("start", range(7))
+    @pytest.mark.parametrize("hosts", [1, 2])
+    def test_from_any_step_on_are_the_same_as_from_step_0(self, start, hosts):
+        for host in range(hosts):
+            share = {"host": host, "hosts": hosts}
+            assert_same(train(Numbers(13), start=start, **share), train(Numbers(13), **share)[start:])
+
+    @pytest.mark.parametrize(("start", "stop"), [(0, 0), (0, 1), (2, 5), (5, 5), (6, 5)])
+    def test_number_is_that_of_the_steps_from_start_to_stop(self, start, stop):
+        assert len(train(Numbers(5), start=start, stop=stop)) == max(stop - start, 0)
+
+    @pytest.mark.parametrize("hosts", [1, 2, 4, 8])
+    def test_shares_of_the_hosts_in_order_make_the_batch(self, hosts):
+        shares = [train(Numbers(13), host=host, hosts=hosts) for host in range(hosts)]
+        assert_same(joined(shares), straight(13, steps=6))
+
+    def test_augmentation_depends_on_seed_and_position_alone(self):
+        size = 11
+        draws = np.concatenate([batch["draws"] for batch in train(Numbers(size), batch_size=4, stop=12)])
+        other_batches = np.concatenate([batch["draws"] for batch in train(Numbers(500), batch_size=16, stop=3)])
+        np.testing.assert_array_equal(other_batches, draws)
+        expected = [rng.generator(SEED, "augment", position).random(2) for position in range(48)]
+        np.testing.assert_array_equal(draws, expected)
+        assert len(np.unique(draws)) == draws.size  # also the same record in another epoch is augmented anew
+
+    def test_order_and_augmentation_differ_between_seeds(self):
+        ours, theirs = train(Numbers(13), seed=1), train(Numbers(13), seed=2)
+        assert_same(ours, straight(13, steps=6, seed=1))
+        for one, other in zip(ours, theirs, strict=True):
+            assert one["label"].tolist() != other["label"].tolist()
+            assert not np.intersect1d(one["draws"], other["draws"]).size
+
+    @pytest.mark.parametrize(("threads", "prefetch"), [(0, 0), (1, 1), (4, 1), (4, 3)])
+    def test_number_of_threads_changes_nothing(self, threads, prefetch):
+        received = train(Numbers(13), start=1, threads=threads, prefetch=prefetch)
+        assert_same(received, list(straight(13, steps=6))[1:])
+
+    @pytest.mark.parametrize("threads", [0, 4])
+    def test_starting_late_reads_no_more_than_starting_at_0(self, threads):
+        late, early = Numbers(10_007), Numbers(10_007)
+        train(late, start=1_000_000, stop=1_000_002, threads=threads)
+        train(early, start=0, stop=2, threads=threads)
+        first = 1_000_000 * BATCH
+        expected = [record_index(first + place, size=10_007, seed=SEED) for place in range(2 * BATCH)]
+        assert sorted(late.read) == sorted(expected)
+        assert len(early.read) == len(late.read)
+
+    def test_making_the_iterator_reads_nothing(self):
+        source = Numbers(13)
+        train_batches(source, with_draws, seed=0, batch_size=4, start=3, stop=10**9, threads=0, prefetch=2)
+        assert source.read == []
+
+    @pytest.mark.parametrize("threads", [0, 4])
+    def test_a_host_reads_its_own_share_only(self, threads):
+        source = Numbers(13)
+        labels = np.concatenate([batch["label"] for batch in train(source, threads=threads, host=1, hosts=4)])
+        assert sorted(source.read) == sorted(labels)
+        assert len(labels) == 6 * BATCH // 4
+
+    @pytest.mark.parametrize("threads", [0, 4])
+    def test_an_example_that_cannot_be_read_is_an_error_and_not_skipped(self, threads):
+        class Broken(Numbers):
+            def __getitem__(self, index):
+                if index == 5:
+                    raise ImageError("record 5")
+                return super().__getitem__(index)
+
+        with pytest.raises(ImageError, match="record 5"):
+            train(Broken(8), threads=threads)
+
+
+class TestEvalBatches:
+    # Smaller than a batch, one short of it, one batch, one more, whole batches, and a last one of a single host.
+    @pytest.mark.parametrize("size", [1, 3, 7, 8, 9, 24, 26])
+    @pytest.mark.parametrize("hosts", [1, 2, 4])
+    def test_hold_every_example_once_in_order_and_mask_the_padding(self, size, hosts):
+        shares = [evaluate(Numbers(size), host=host, hosts=hosts) for host in range(hosts)]
+        batches = list(joined(shares))  # fails where a host has fewer batches
+        assert len(batches) == -(-size // BATCH)
+        assert all(value.shape[0] == BATCH for batch in batches for value in batch.values())
+        labels, masks = (np.concatenate([batch[name] for batch in batches]) for name in ("label", "mask"))
+        assert masks.tolist() == [1.0] * size + [0.0] * (len(masks) - size)
+        assert labels[:size].tolist() == list(range(size))
+
+    def test_shapes_and_types_are_those_of_training_with_a_mask(self):
+        for batch in evaluate(Numbers(9), hosts=2, host=1):
+            assert {name: (value.shape, value.dtype) for name, value in batch.items()} == {
+                "image": ((4, 2, 3, 3), np.uint8),
+                "label": ((4,), np.int32),
+                "mask": ((4,), np.float32),
+            }
+
+    def test_padding_is_zeros(self):
+        batch = evaluate(Numbers(3))[0]
+        np.testing.assert_array_equal(batch["image"][3:], np.zeros((5, 2, 3, 3)))
+        np.testing.assert_array_equal(batch["label"][3:], np.zeros(5))
+        assert batch["image"][:3].all()
+
+    @pytest.mark.parametrize("hosts", [1, 4])
+    def test_reads_every_record_once_and_one_more_for_the_shape_of_padding(self, hosts):
+        read = collections.Counter()
+        for host in range(hosts):
+            source = Numbers(17)  # 15 places of padding, in the batch of step 2
+            evaluate(source, batch_size=16, host=host, hosts=hosts)
+            read.update(source.read)
+        assert read == collections.Counter(range(17)) + collections.Counter({0: hosts})
+
+    @pytest.mark.parametrize("size", [3, 24, 26])
+    @pytest.mark.parametrize("threads", [1, 4])
+    def test_number_of_threads_changes_nothing(self, size, threads):
+        assert_same(evaluate(Numbers(size), threads=threads), evaluate(Numbers(size), threads=0))
+
+    def test_a_second_pass_is_like_the_first(self):
+        source = Numbers(11)
+        assert_same(evaluate(source), evaluate(source))
