@@ -149,9 +149,10 @@ def _prepared_builder(name: str, data_dir: str | None):
         # The format is not asked for here: where another one lies on disk, TFDS's errors do not say what to do.
         builder = tfds.builder(name, data_dir=data_dir)
     except (ValueError, AssertionError) as error:  # of the name or config, and of the version
+        reason = str(error).strip().splitlines()[0].rstrip(" .:")
         raise ConfigError(
-            f"{key} cannot be opened: {str(error).strip().splitlines()[0]} Expected <name>[/<config>][:<version>] of a "
-            f"data set that TFDS knows or that is prepared in config.data.data_dir={data_dir!r}"
+            f"{key} cannot be opened: {reason}; expected <name>[/<config>][:<version>] of a data set that TFDS knows "
+            f"or that is prepared in config.data.data_dir={data_dir!r}"
         ) from error
     prepare = f"`tfds build {name} --file_format=array_record"
     if not builder.data_path.exists():
