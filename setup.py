@@ -10,7 +10,6 @@ setup(
     description="MLP-Mixer in JAX and Flax: training, evaluation and analysis as in arXiv 2105.01601",
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
     packages=find_packages(include=["mixer_jax", "mixer_jax.*"]),
     python_requires=">=3.11",
     install_requires=[

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: `make_environment [extra]` makes .venv with the versions of requirements.lock, unless
 # it is there already. PYTHON names the interpreter to use; by default the newest supported one that is found.
 

@@ -4,5 +4,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh
-make_environment
+make_environment ""
 exec .venv/bin/python main.py "$@"

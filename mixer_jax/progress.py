@@ -4,7 +4,7 @@ import contextlib
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -73,9 +73,11 @@ class TrainReport(periodic_actions.PeriodicAction):
         self._writer.flush()
 
     def close(self) -> None:
-        """Flushes, and ends the progress bar."""
-        self._bar.close()
-        self._pool.close()
+        """Waits until all is written, and ends the progress bar."""
+        try:
+            self._pool.close()
+        finally:
+            self._bar.close()
 
     def _exclude_first(self, step, metrics):
         # The first step compiles: its time is spent, but it says nothing about the rate.
@@ -111,7 +113,7 @@ class TrainReport(periodic_actions.PeriodicAction):
             logger.info("step %d/%d (%.1f%%): %s, ETA %s", step, self._stop, 100 * step / self._stop, progress, left)
 
 
-def profile(directory: Path, *, start: int, stop: int) -> periodic_actions.Profile:
+def profile(directory: Path, *, start: int, stop: int) -> Callable[[int], object]:
     """Makes the action that traces up to five steps, from the tenth of the run on if there are so many.
 
     Args:
@@ -122,7 +124,11 @@ def profile(directory: Path, *, start: int, stop: int) -> periodic_actions.Profi
     Returns:
       An action to be called with the step after every step.
     """
-    steps = max(min(5, (stop - start) // 2), 1)
+    # The action begins a trace after a step and ends it after a later one: of a single step there is none.
+    steps = min(5, (stop - start) // 2)
+    if not steps:
+        logger.warning("config.profile: no trace, because a trace takes two steps or more, and this run has one")
+        return lambda _: None
     first = max(min(start + 10, stop - steps), start + 1)
     return periodic_actions.Profile(
         logdir=str(directory),

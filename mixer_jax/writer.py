@@ -75,7 +75,8 @@ class TensorBoardWriter(_ScalarWriter):
     def __init__(self, directory: Path, *, start: int):
         self._events = EventFileWriter(str(directory), flush_secs=10)
         started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-        self._events.add_event(event_pb2.Event(step=start, wall_time=time.time(), session_log=started))
+        # TensorBoard drops the step that the event names, too.
+        self._events.add_event(event_pb2.Event(step=start + 1, wall_time=time.time(), session_log=started))
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]):
         self._add(step, [summary_pb2.Summary.Value(tag=k, simple_value=float(v)) for k, v in scalars.items()])

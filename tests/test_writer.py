@@ -1,0 +1,194 @@
+"""What a run writes and shows: metrics across restarts, rates, and that the loop never waits for either."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+from clu import asynclib
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mixer_jax import progress, writer
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_json_lines_hold_numbers_and_null_for_what_is_none(tmp_path):
+    out = writer.JsonLinesWriter(tmp_path / "metrics.jsonl", start=0)
+    out.write_scalars(1, {"a": 1.5, "b": 3, "c": np.float32(0.25), "d": float("nan"), "e": np.float32("inf")})
+    out.close()
+    text = (tmp_path / "metrics.jsonl").read_text()
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "step": 1,
+        "a": 1.5,
+        "b": 3,
+        "c": 0.25,
+        "d": None,
+        "e": None,
+    }
+
+
+def test_a_restart_drops_what_was_written_after_its_checkpoint_and_a_line_cut_short(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    out = writer.JsonLinesWriter(path, start=0)
+    for step in (10, 20, 30):
+        out.write_scalars(step, {"train/loss": step})
+    out.close()
+    with path.open("a") as file:
+        file.write('{"step": 40, "train/lo')
+    out = writer.JsonLinesWriter(path, start=20)
+    out.write_scalars(30, {"train/loss": 31})
+    out.close()
+    assert lines(path) == [{"step": s, "train/loss": v} for s, v in ((10, 10), (20, 20), (30, 31))]
+
+
+def test_tensorboard_shows_a_restart_from_its_checkpoint_on(tmp_path):
+    for start, value in ((0, 1.0), (20, 2.0)):
+        out = writer.TensorBoardWriter(tmp_path, start=start)
+        for step in range(start + 10, 50, 10):
+            out.write_scalars(step, {"train/loss": value})
+        out.close()
+    events = EventAccumulator(str(tmp_path)).Reload().Scalars("train/loss")
+    assert [(event.step, event.value) for event in events] == [(10, 1.0), (20, 1.0), (30, 2.0), (40, 2.0)]
+
+
+def test_what_is_not_written_is_refused(tmp_path):
+    with pytest.raises(NotImplementedError, match="writes scalars and texts only"):
+        writer.TensorBoardWriter(tmp_path, start=0).write_images(1, {})
+
+
+class Collected:
+    """A writer that keeps what it is given."""
+
+    def __init__(self):
+        self.written = {}
+
+    def write_scalars(self, step, scalars):
+        self.written[step] = scalars
+
+    def flush(self):
+        pass
+
+
+class Later:
+    """A number that the device has not computed yet."""
+
+    def __init__(self, value):
+        self.done = threading.Event()
+        self._value = value
+
+    def __array__(self, dtype=None, copy=None):
+        assert self.done.wait(timeout=30)
+        return np.asarray(self._value, dtype or np.float32)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test sets, in the place of the monotonic one of the report."""
+
+    class Clock:
+        now = 1000.0
+
+        def monotonic(self):
+            return self.now
+
+    monkeypatch.setattr(progress, "time", Clock())
+    return progress.time
+
+
+def report(out, clock, every=2, stop=100, start=0):
+    made = progress.TrainReport(out, start=start, stop=stop, every=every, batch_size=64, core_days=0.5)
+    assert clock.now == 1000.0
+    return made
+
+
+def test_metrics_are_fetched_without_waiting_for_them(clock):
+    out = Collected()
+    made = report(out, clock)
+    late = Later(3.0)
+    made.step_done(1, {"loss": np.float32(4)})
+    made.flush()
+    made.step_done(2, {"loss": late})  # returns although step 2 is not computed
+    made.step_done(3, {"loss": np.float32(2)})
+    assert out.written == {}
+    clock.now += 1.0
+    late.done.set()
+    made.flush()
+    assert out.written[2]["train/loss"] == 3.0
+    made.close()
+
+
+def test_rates_leave_out_the_compilation_and_pauses_and_core_days_the_pauses(clock, monkeypatch):
+    monkeypatch.setattr(progress.jax, "device_count", lambda: 4)
+    out = Collected()
+    made = report(out, clock)
+    metrics = {"loss": np.float32(1)}
+
+    def step(number, seconds):
+        clock.now += seconds
+        made.step_done(number, metrics)
+        made.flush()
+
+    step(1, 50.0)  # the compilation
+    step(2, 2.0)
+    assert out.written[2]["train/img_sec_core"] == pytest.approx(64 / 2.0 / 4)
+    assert out.written[2]["train/core_days"] == pytest.approx(0.5 + 4 * 52 / 86_400)
+    step(3, 3.0)
+    clock.now += 1.0
+    with made.paused():
+        clock.now += 1000.0
+    step(4, 4.0)
+    assert out.written[4]["train/img_sec_core"] == pytest.approx(2 * 64 / 8.0 / 4)
+    assert out.written[4]["train/core_days"] == pytest.approx(0.5 + 4 * 60 / 86_400)
+    made.close()
+
+
+def test_the_first_report_of_a_single_step_has_no_rate(clock):
+    out = Collected()
+    made = report(out, clock, every=1)
+    made.step_done(1, {"loss": np.float32(1)})
+    made.flush()
+    assert "train/img_sec_core" not in out.written[1]
+    made.close()
+
+
+def test_progress_is_a_line_with_step_loss_rate_and_time_left(clock, caplog):
+    made = report(Collected(), clock)
+    with caplog.at_level("INFO", logger="mixer_jax"):
+        for number in (1, 2):
+            clock.now += 2.0
+            made.step_done(number, {"loss": np.float32(1.25)})
+            made.flush()
+    made.close()
+    rate = 64 / 2.0 / progress.jax.device_count()
+    assert caplog.messages == [f"step 2/100 (2.0%): loss 1.2500, {rate:,.1f} img/sec/core, ETA 0:03:16"]
+
+
+def test_what_fails_in_the_background_fails_the_run(clock):
+    class Full(Collected):
+        def write_scalars(self, *_):
+            raise OSError("no space left on device")
+
+    made = report(Full(), clock)
+    made.step_done(1, {"loss": np.float32(1)})
+    made.flush()
+    clock.now += 1.0
+    made.step_done(2, {"loss": np.float32(1)})
+    with pytest.raises(asynclib.AsyncError, match="no space left on device"):
+        made.flush()
+    made.close()
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 100), (0, 12), (0, 3), (0, 2), (0, 1), (50, 53), (50, 100)])
+def test_a_profile_ends_before_the_run_does(start, stop, tmp_path, monkeypatch):
+    running, traced = [False], []
+    monkeypatch.setattr("jax.profiler.start_trace", lambda _: running.__setitem__(0, True))
+    monkeypatch.setattr("jax.profiler.stop_trace", lambda: running.__setitem__(0, False))
+    action = progress.profile(tmp_path, start=start, stop=stop)
+    for step in range(start + 1, stop + 1):
+        traced.append(running[0])
+        action(step)
+    assert not running[0]
+    assert sum(traced) == (5 if stop - start >= 10 else min((stop - start) // 2, 5))
