@@ -17,7 +17,7 @@ class Checkpoints:
         """Opens the directory, and creates it if need be.
 
         Args:
-          directory: an absolute path.
+          directory: where they lie, as `<directory>/<step>`.
           keep: how many of the newest checkpoints to keep.
           best: name of the evaluation metric whose best checkpoint is kept as well, or None. A metric whose name ends
             in "loss" is better when it is lower, any other when it is higher.
@@ -38,7 +38,7 @@ class Checkpoints:
 
             policy = AnyPreservationPolicy([policy, BestN(get_metric_fn=best_fn, reverse=lower, n=1)])
         self._manager = ocp.CheckpointManager(
-            directory,
+            directory.resolve(),
             item_names=("state", "run"),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policy,

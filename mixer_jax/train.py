@@ -54,7 +54,6 @@ def run(config: ConfigDict, workdir: Path) -> Result:
       ConfigError: a value of the config is wrong, or the work directory holds another config's checkpoint.
     """
     program = build_program(config)
-    workdir = workdir.resolve()
     workdir.mkdir(parents=True, exist_ok=True)
     described = json.loads(config.to_json_best_effort())
     checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, best=config.checkpoint.best)
@@ -63,7 +62,7 @@ def run(config: ConfigDict, workdir: Path) -> Result:
         (workdir / "config.json").write_text(json.dumps(described, indent=2) + "\n")
         _describe(program, state, workdir)
         if int(state.step) == program.total_steps:
-            logger.info("%s holds the finished run: nothing to train", workdir)
+            logger.info("%s holds the finished run; to train again, remove it or choose another --workdir", workdir)
             return _result(state, loop.evaluate(state, program.evaluators), checkpoints, None)
         return _train(config, program, state, checkpoints, workdir, {"config": described, "core_days": core_days})
 
