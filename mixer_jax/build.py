@@ -12,7 +12,7 @@ from mixer_jax import losses, mesh, models, optim, step
 from mixer_jax import state as state_lib
 from mixer_jax.config import ConfigError
 from mixer_jax.data import batches, sources, transforms
-from mixer_jax.evaluate.accuracy import Evaluator, accuracy
+from mixer_jax.evaluate.accuracy import METRICS, Evaluator, accuracy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +92,9 @@ def _check(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> None:
     for key, value in every.items():
         if value < 1:
             raise ConfigError(f"config.{key}={value}; expected a positive number of steps")
+    metrics = [f"eval/{split}/{metric}" for split in config.eval.splits for metric in METRICS]
+    if config.checkpoint.best:
+        config_lib.one_of("config.checkpoint.best", config.checkpoint.best, metrics)
     if not 0 <= config.seed < 2**32:
         raise ConfigError(f"config.seed={config.seed}; expected an integer in [0, 2**32)")
     if config.mixup < 0:

@@ -67,15 +67,8 @@ class Checkpoints:
         Args:
           state: the training state.
           run: what a JSON file can hold of the run: its config, and what it has spent.
-          metrics: evaluation metrics of this state, empty if it was not evaluated.
-
-        Raises:
-          ConfigError: the state was evaluated, but not by the metric that chooses the best checkpoint.
+          metrics: evaluation metrics of this state by name, empty if it was not evaluated.
         """
-        if self._best and metrics and self._best not in metrics:
-            raise ConfigError(
-                f"config.checkpoint.best={self._best!r} is no metric of this run; known: {', '.join(metrics)}"
-            )
         self._manager.save(
             int(state.step),
             args=ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run)),

@@ -76,7 +76,8 @@ def train(
             continue
         with report.paused():
             metrics = evaluate(state, evaluators) if evaluating else {}
-            writer.write_scalars(step, metrics)
+            if metrics:
+                writer.write_scalars(step, metrics)
             if saving:
                 checkpoints.save(state, run={**run, "core_days": report.core_days}, metrics=metrics)
         if ending:

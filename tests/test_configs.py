@@ -74,7 +74,7 @@ def on_synthetic(config, size):
 
 
 # What the loop is told, not what is built: train.run reads these.
-OF_THE_LOOP = {"profile", "checkpoint.keep", "checkpoint.best"}
+OF_THE_LOOP = {"profile", "checkpoint.keep"}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -248,6 +248,11 @@ WRONG_VALUES = {
     "log_every": (0, "config.log_every=0"),
     "eval.every": (-1, "config.eval.every=-1"),
     "checkpoint.every": (0, "config.checkpoint.every=0"),
+    "checkpoint.best": (
+        "eval/tset/top1",
+        "config.checkpoint.best='eval/tset/top1' is unknown; did you mean 'eval/test/top1'",
+    ),
+    "checkpoint.keep": (0, "config.checkpoint.keep=0"),
     "seed": (-1, "config.seed=-1"),
     "mixup": (-0.5, "config.mixup=-0.5"),
     "data.num_classes": (11, "config.data.num_classes=11, but digits has 10 classes"),

@@ -204,6 +204,7 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
     step = Checkpoints(tmp_path / "checkpoints", keep=9, best=None).latest_step()
     assert 20 <= step < 100
     assert f"interrupted at step {step}" in out
+    assert all(len(line) > 1 for line in metrics_of(tmp_path))  # no line without a scalar
 
 
 def test_a_finished_run_is_evaluated_again_and_nothing_is_trained(tiny_config, tmp_path):

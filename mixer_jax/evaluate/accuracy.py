@@ -8,6 +8,8 @@ from mixer_jax.metrics import means
 from mixer_jax.state import TrainState
 from mixer_jax.step import Batch, EvalStep
 
+METRICS = ("loss", "top1", "examples")  # what an evaluator returns
+
 Evaluator = Callable[[TrainState], dict[str, float]]
 
 
