@@ -28,10 +28,14 @@ def main(argv):
         result = train.run(_CONFIG.value, Path(workdir))
     except ConfigError as error:
         cli.fail(error)
+    except KeyboardInterrupt:  # the second one: the first asks the run to save and stop
+        cli.fail("interrupted at once; the same command resumes from the last checkpoint")
     if result.signal:
-        print(f"interrupted at step {result.step}; saved {result.checkpoint}; the same command resumes")
+        saved = f"saved {result.checkpoint}" if result.checkpoint else "nothing to save yet"
+        print(f"interrupted at step {result.step}; {saved}; the same command resumes")
         sys.exit(128 + result.signal)
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items() if name.endswith("top1"))
+    scores = scores or "not evaluated"
     print(f"finished step {result.step}: {scores}; checkpoint {result.checkpoint}")
 
 

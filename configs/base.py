@@ -74,12 +74,14 @@ def get_config() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.every = 1000  # steps; also at the end
     config.eval.batch_size = 4096  # examples of a batch over all devices
-    config.eval.splits = ConfigDict({"test": "test"})  # name in the metrics -> split of the source
+    # Name in the metrics -> split of the source. A recipe replaces them all: config.eval.splits = {...}.
+    config.eval.splits = ConfigDict({"test": "test"})
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 1000  # steps; also at the end and when the run is interrupted
     config.checkpoint.keep = 2  # newest checkpoints to keep
-    # Metric whose best checkpoint is kept as well, such as eval/test/top1; every checkpoint is then evaluated.
+    # Metric whose best checkpoint is kept as well, such as eval/test/top1; every checkpoint is then evaluated. None, or on
+    # the command line --config.checkpoint.best= with nothing behind it: no such checkpoint.
     config.checkpoint.best = placeholder(str)
 
     return config.lock()

@@ -12,7 +12,7 @@ from mixer_jax import losses, mesh, models, optim, step
 from mixer_jax import state as state_lib
 from mixer_jax.config import ConfigError
 from mixer_jax.data import batches, sources, transforms
-from mixer_jax.evaluate.accuracy import METRICS, Evaluator, accuracy
+from mixer_jax.evaluate.accuracy import METRICS, accuracy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Program:
     init: Callable[[jax.Array], state_lib.TrainState]
     train_step: step.TrainStep
     train_batches: Callable[[int], Iterator[step.Batch]]
-    evaluators: dict[str, Evaluator]
+    evaluators: dict[str, step.Evaluator]
 
 
 def build_program(config: ConfigDict) -> Program:
@@ -145,7 +145,7 @@ def _train_batches(config: ConfigDict, source: sources.Source, total_steps: int,
     return from_step
 
 
-def _evaluators(config: ConfigDict, model: nn.Module, device_mesh: jax.sharding.Mesh) -> dict[str, Evaluator]:
+def _evaluators(config: ConfigDict, model: nn.Module, device_mesh: jax.sharding.Mesh) -> dict[str, step.Evaluator]:
     transform = transforms.make_eval_transform(size=config.data.image_size, **config.data.evaluate)
     batch_size, reading = config.eval.batch_size, _reading(config)
     eval_step = jax.jit(
@@ -153,7 +153,7 @@ def _evaluators(config: ConfigDict, model: nn.Module, device_mesh: jax.sharding.
         out_shardings=mesh.replicated(device_mesh),
     )
 
-    def evaluator(split: str) -> Evaluator:
+    def evaluator(split: str) -> step.Evaluator:
         source = _open_source(config, split)
 
         def all_batches() -> Iterator[step.Batch]:

@@ -55,7 +55,7 @@ class Checkpoints:
     def best_step(self) -> int | None:
         """Returns the step of the best checkpoint, or None if no checkpoint was evaluated by a metric that chooses."""
         best = self._manager.best_step() if self._best else None
-        return best if best is not None and self._manager.metrics(best) else None
+        return best if best is not None and self._best in (self._manager.metrics(best) or {}) else None
 
     def steps(self) -> list[int]:
         """Returns the steps of all complete checkpoints, in order."""
@@ -76,12 +76,27 @@ class Checkpoints:
         )
 
     def restore_run(self, step: int) -> dict:
-        """Returns what `save` was given as `run` at a step."""
-        return self._manager.restore(step, args=ocp.args.Composite(run=ocp.args.JsonRestore()))["run"]
+        """Returns what `save` was given as `run` at a step; raises a ConfigError if it cannot be read."""
+        return self._restore(step, run=ocp.args.JsonRestore())
 
     def restore_state(self, step: int, target: TrainState) -> TrainState:
-        """Returns the state of a step, laid out as `target`, a tree of ShapeDtypeStructs with shardings."""
-        return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target)))["state"]
+        """Returns the state of a step; raises a ConfigError if it cannot be read.
+
+        Args:
+          step: one of `steps`.
+          target: a tree of ShapeDtypeStructs with shardings, how the state is to lie on the devices.
+        """
+        return self._restore(step, state=ocp.args.StandardRestore(target))
+
+    def _restore(self, step: int, **item):
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**item))[next(iter(item))]
+        except Exception as error:  # what Orbax raises of a damaged checkpoint has many types
+            older = [other for other in self.steps() if other < step]
+            raise ConfigError(
+                f"{self.directory / str(step)} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}); "
+                f"remove that folder to resume from {f'step {older[-1]}' if older else 'the start'}"
+            ) from error
 
     def wait(self) -> None:
         """Waits until the checkpoint that is being saved is complete."""

@@ -1,6 +1,7 @@
 """What a config may say: errors that name the key, durations in steps, comparison of two configs."""
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 
 from ml_collections import ConfigDict
@@ -22,7 +23,7 @@ def one_of(key: str, value: str, known: Iterable[str]) -> str:
     """Returns `value` if it is one of the `known` names; otherwise raises a ConfigError naming the config `key`."""
     known = list(known)
     if value not in known:
-        raise ConfigError(f"{key}={value!r} is unknown; {suggest(value, known)}")
+        raise ConfigError(f"{key}={value!r} is unknown; {suggest(str(value), known)}")
     return value
 
 
@@ -41,6 +42,13 @@ def check_key(config: ConfigDict, key: str) -> None:
         return max(same(None, key, name).ratio(), 0.9 * same(None, leaf, other).ratio())
 
     raise ConfigError(f"config.{key} does not exist; did you mean config.{max(known, key=likeness)}?")
+
+
+def check_finite(config: Mapping) -> None:
+    """Raises a ConfigError that names the first key whose value is not a number, or infinite."""
+    for key, value in flatten(config).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"config.{key}={value}; expected a finite number")
 
 
 def training_steps(*, steps: int | None, epochs: float | None, batch_size: int, num_examples: int) -> int:

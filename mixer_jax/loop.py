@@ -9,12 +9,10 @@ import jax
 from mixer_jax.checkpoint import Checkpoints
 from mixer_jax.progress import TrainReport
 from mixer_jax.state import TrainState
-from mixer_jax.step import Batch, TrainStep
+from mixer_jax.step import Batch, Evaluator, TrainStep
 from mixer_jax.writer import metric_writers
 
 logger = logging.getLogger("mixer_jax")
-
-Evaluator = Callable[[TrainState], dict[str, float]]
 
 # Steps handed to the device before the host waits for the oldest: enough to keep the device busy, few enough that the
 # batches they hold stay small.

@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -100,6 +101,8 @@ class TrainReport(periodic_actions.PeriodicAction):
         seconds = self._seconds + now - self._since
         steps = step - self._counted
         self._since, self._seconds, self._counted = now, 0.0, step
+        if not math.isfinite(values["train/loss"]):
+            logger.warning("step %d: the loss is %s", step, values["train/loss"])
         progress = f"loss {values['train/loss']:.4f}"
         if steps:
             rate = values["train/img_sec_core"] = steps * self._batch_size / seconds / jax.device_count()

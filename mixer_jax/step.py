@@ -16,6 +16,7 @@ from mixer_jax.state import TrainState
 
 Batch = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
+Evaluator = Callable[[TrainState], dict[str, float]]
 EvalStep = Callable[[dict, Batch], dict[str, jax.Array]]
 
 

@@ -29,13 +29,13 @@ class Result:
 
     Attributes:
       step: the last step.
-      checkpoint: folder of the checkpoint of that step.
+      checkpoint: folder of the checkpoint of that step, or None if the run was interrupted before its first step.
       metrics: evaluation metrics of it, empty if it was not evaluated, because of an interruption.
       signal: the signal that interrupted the run, or None.
     """
 
     step: int
-    checkpoint: Path
+    checkpoint: Path | None
     metrics: dict[str, float]
     signal: int | None
 
@@ -53,18 +53,26 @@ def run(config: ConfigDict, workdir: Path) -> Result:
     Raises:
       ConfigError: a value of the config is wrong, or the work directory holds another config's checkpoint.
     """
-    program = build_program(config)
-    workdir.mkdir(parents=True, exist_ok=True)
     described = json.loads(config.to_json_best_effort())
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, best=config.checkpoint.best)
-    with contextlib.closing(checkpoints):
-        state, core_days = _start(program, checkpoints, described, config.seed)
-        (workdir / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+    config_lib.check_finite(described)
+    with InterruptRequest() as interrupt, contextlib.ExitStack() as opened:
+        program = build_program(config)
+        try:
+            (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
+            checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, best=config.checkpoint.best)
+            opened.callback(checkpoints.close)
+            state, core_days = _start(program, checkpoints, described, config.seed)
+            (workdir / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+        except OSError as error:
+            raise ConfigError(f"--workdir={workdir} cannot be used: {error}") from error
         _describe(program, state, workdir)
+        if interrupt.received():
+            return _result(state, {}, checkpoints, interrupt.signal)
         if int(state.step) == program.total_steps:
             logger.info("%s holds the finished run; to train again, remove it or choose another --workdir", workdir)
             return _result(state, loop.evaluate(state, program.evaluators), checkpoints, None)
-        return _train(config, program, state, checkpoints, workdir, {"config": described, "core_days": core_days})
+        run = {"config": described, "core_days": core_days}
+        return _train(config, program, state, checkpoints, workdir, run, interrupt)
 
 
 def _train(
@@ -74,6 +82,7 @@ def _train(
     checkpoints: Checkpoints,
     workdir: Path,
     run: dict,
+    interrupt: InterruptRequest,
 ) -> Result:
     start, stop = int(state.step), program.total_steps
     metric_writer = writer.create(workdir, start=start)
@@ -89,7 +98,6 @@ def _train(
         contextlib.closing(metric_writer),
         contextlib.closing(report),
         progress.above_bar(),
-        InterruptRequest() as interrupt,
     ):
         metric_writer.write_hparams(run["config"])
         state, metrics = loop.train(
@@ -112,11 +120,11 @@ def _train(
 
 
 def _result(state: state_lib.TrainState, metrics: dict[str, float], checkpoints: Checkpoints, signal: int | None):
-    best = checkpoints.best_step()
+    step, best = int(state.step), checkpoints.best_step()
     if best is not None:
         logger.info("best checkpoint: %s", checkpoints.directory / str(best))
-    step = int(state.step)
-    return Result(step=step, checkpoint=checkpoints.directory / str(step), metrics=metrics, signal=signal)
+    checkpoint = checkpoints.directory / str(step) if step else None
+    return Result(step=step, checkpoint=checkpoint, metrics=metrics, signal=signal)
 
 
 def _start(program: Program, checkpoints: Checkpoints, described: dict, seed: int):

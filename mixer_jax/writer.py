@@ -1,7 +1,7 @@
 """Where the metrics of a run go: metrics.jsonl and TensorBoard events, through clu's writers."""
 
-import contextlib
 import json
+import logging
 import math
 import sys
 import time
@@ -26,6 +26,9 @@ from clu import metric_writers, periodic_actions  # noqa: E402
 __all__ = ["JsonLinesWriter", "TensorBoardWriter", "create", "metric_writers", "overview", "periodic_actions"]
 
 
+logger = logging.getLogger("mixer_jax")
+
+
 def _unsupported(self, *args, **kwargs):
     raise NotImplementedError(f"{type(self).__name__} writes scalars and texts only")
 
@@ -46,13 +49,8 @@ class JsonLinesWriter(_ScalarWriter):
     """
 
     def __init__(self, path: Path, *, start: int):
-        kept = []
         if path.exists():
-            for line in path.read_text().splitlines():
-                with contextlib.suppress(json.JSONDecodeError):  # a kill can cut the last line short
-                    if json.loads(line)["step"] <= start:
-                        kept.append(line + "\n")
-        path.write_text("".join(kept))
+            _drop_after(path, start)
         self._file = path.open("a", buffering=1)  # a line is in the file as soon as it is written
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]):
@@ -132,6 +130,22 @@ def create(workdir: Path, *, start: int) -> metric_writers.MetricWriter:
 def overview(params: dict) -> str:
     """Returns a table of the parameters: name, shape, type and size of each, and their total."""
     return parameter_overview.get_parameter_overview(params, include_stats=False)
+
+
+def _drop_after(path: Path, start: int) -> None:
+    """Removes the lines of steps after `start`, and those that are none of ours, from a file of metrics."""
+    kept, damaged = [], 0
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            if int(json.loads(line)["step"]) <= start:
+                kept.append(line + "\n")
+        except (ValueError, TypeError, KeyError):  # such as the last line, which a kill can cut short
+            damaged += 1
+    if damaged:
+        logger.warning("%s: left out %d damaged line%s", path, damaged, "s" if damaged > 1 else "")
+    scratch = path.with_suffix(".tmp")
+    scratch.write_text("".join(kept))
+    scratch.replace(path)  # at once, so that a kill here loses nothing
 
 
 def _number(value: float) -> int | float | None:

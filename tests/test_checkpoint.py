@@ -101,3 +101,16 @@ def test_what_a_kill_left_of_an_unfinished_save_is_ignored_and_removed(tmp_path)
 def test_keeping_nothing_is_refused_by_key(tmp_path):
     with pytest.raises(ConfigError, match="config.checkpoint.keep=0"):
         Checkpoints(tmp_path, keep=0, best=None)
+
+
+@pytest.mark.parametrize("damage", ["state", "run", "everything"])
+def test_a_damaged_checkpoint_is_named_with_the_way_out(tmp_path, damage):
+    checkpoints = Checkpoints(tmp_path, keep=3, best=None)
+    save(checkpoints, 1)
+    save(checkpoints, 2)
+    for path in (tmp_path / "2").rglob("*"):
+        if path.is_file() and (damage == "everything" or damage in path.parts):
+            path.write_bytes(b"")
+    checkpoints = Checkpoints(tmp_path, keep=3, best=None)
+    with pytest.raises(ConfigError, match=r"2 cannot be read \(.*remove that folder to resume from step 1"):
+        (checkpoints.restore_run(2), checkpoints.restore_state(2, abstract(state_at(2))))

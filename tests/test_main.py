@@ -33,7 +33,7 @@ WRONG = {
     "--noconfig.profil": "config.profil does not exist; did you mean config.profile?",
     "--config=configs/nothing.py": "--config=configs/nothing.py: there is no such file",
     "--config=configs/digits.py:smok": "config argument :smok is unknown; did you mean 'smoke'?",
-    "--config.model.name=mixer_b61": "model.name='mixer_b61' is unknown; did you mean 'mixer_b16'?",
+    "--config.model.name=mixer_b61": "config.model.name='mixer_b61' is unknown; did you mean 'mixer_b16'?",
     "--config.batch_size=many": "invalid literal for int() with base 10: 'many'",
     "--workdir=gs://bucket/run": "--workdir=gs://bucket/run is no local path",
     "config.batch_size=3": "unexpected arguments",

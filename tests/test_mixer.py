@@ -182,6 +182,7 @@ def test_compute_dtype_changes_activations_and_leaves_parameters_float32():
     model, x = small(dtype="bfloat16"), images()
     variables = random_variables(model)
     logits, named = model.apply(variables, x, intermediates=True)
+    assert named.pop("logits").dtype == jnp.float32
     assert {value.dtype for value in named.values()} == {jnp.dtype("bfloat16")}
     assert {leaf.dtype for leaf in jax.tree.leaves(model.init(jax.random.key(0), x))} == {jnp.dtype("float32")}
     exact = small().apply(variables, x)
@@ -245,13 +246,18 @@ def test_images_that_do_not_fit_are_refused_by_name(shape, message):
 @pytest.mark.parametrize(
     ("name", "overrides", "message"),
     [
-        ("mixer_b61", {}, r"model.name='mixer_b61' is unknown; did you mean 'mixer_b16'"),
-        ("mixer", {"patch_size": 4}, r"model.num_blocks is missing"),
-        ("mixer_b16", {"hiden_dim": 4}, r"model.hiden_dim=4 .*did you mean 'hidden_dim'"),
-        ("mixer_b16", {"hidden_dim": 0}, r"model.hidden_dim=0; expected a positive integer"),
-        ("mixer_b16", {"dropout": 1.0}, r"model.dropout=1.0; expected a rate in \[0, 1\)"),
-        ("mixer_b16", {"stoch_depth": -0.1}, r"model.stoch_depth=-0.1"),
-        ("mixer_b16", {"dtype": "bfloat61"}, r"model.dtype='bfloat61' is unknown; did you mean 'bfloat16'"),
+        ("mixer_b61", {}, r"config.model.name='mixer_b61' is unknown; did you mean 'mixer_b16'"),
+        ("mixer", {"patch_size": 4}, r"config.model.num_blocks is missing"),
+        ("mixer_b16", {"hiden_dim": 4}, r"config.model.hiden_dim=4 .*did you mean 'hidden_dim'"),
+        ("mixer_b16", {"hidden_dim": 0}, r"config.model.hidden_dim=0; expected a positive integer"),
+        ("mixer_b16", {"patch_size": 16.0}, r"config.model.patch_size=16.0; expected a positive integer"),
+        ("mixer_b16", {"num_blocks": True}, r"config.model.num_blocks=True; expected a positive integer"),
+        ("mixer_b16", {"dropout": "0.1"}, r"config.model.dropout='0.1'; expected a rate"),
+        ("mixer_b16", {"dtype": jnp.int32}, r"config.model.dtype='int32' is unknown"),
+        (None, {}, r"config.model.name=None is unknown"),
+        ("mixer_b16", {"dropout": 1.0}, r"config.model.dropout=1.0; expected a rate in \[0, 1\)"),
+        ("mixer_b16", {"stoch_depth": -0.1}, r"config.model.stoch_depth=-0.1"),
+        ("mixer_b16", {"dtype": "bfloat61"}, r"config.model.dtype='bfloat61' is unknown; did you mean 'bfloat16'"),
     ],
 )
 def test_wrong_models_are_refused_by_key(name, overrides, message):

@@ -93,7 +93,7 @@ class StopAt:
     signal = signal.SIGINT
 
     def __init__(self, step):
-        self._left = step
+        self._left = step + 1  # the run asks once before its first step, and after each
 
     def __enter__(self):
         return self
@@ -207,6 +207,26 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
     assert all(len(line) > 1 for line in metrics_of(tmp_path))  # no line without a scalar
 
 
+def test_a_signal_before_the_first_step_stops_without_a_traceback(tmp_path):
+    process = start(tmp_path)
+    wait_for(lambda: (tmp_path / "checkpoints").exists(), process)  # the compilation of the initial state comes next
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGINT, err
+    assert "interrupted at step" in out
+    assert "Traceback" not in err
+
+
+def test_a_work_directory_that_cannot_be_used_is_named(tiny_config, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="--workdir=.*file cannot be used: "):
+        train.run(tiny_config, tmp_path / "file")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "checkpoints").write_text("")
+    with pytest.raises(ConfigError, match="--workdir=.*run cannot be used: "):
+        train.run(tiny_config, tmp_path / "run")
+
+
 def test_a_finished_run_is_evaluated_again_and_nothing_is_trained(tiny_config, tmp_path):
     first = train.run(tiny_config, tmp_path)
     written = metrics_of(tmp_path)
@@ -241,7 +261,7 @@ def test_keys_that_change_nothing_of_the_trajectory_may_change(tiny_config, tmp_
 def test_evaluation_sees_every_example_whatever_the_batch(tiny_config, tmp_path):
     tiny_config.steps = 6
     results = []
-    for batch_size in (4, 128, 512):
+    for batch_size in (jax.device_count(), 128, 512):
         tiny_config.eval.batch_size = batch_size
         results.append(train.run(tiny_config, tmp_path / str(batch_size)).metrics)
     for result in results:

@@ -30,15 +30,17 @@ def test_json_lines_hold_numbers_and_null_for_what_is_none(tmp_path):
     }
 
 
-def test_a_restart_drops_what_was_written_after_its_checkpoint_and_a_line_cut_short(tmp_path):
+def test_a_restart_drops_what_was_written_after_its_checkpoint_and_counts_what_is_damaged(tmp_path, caplog):
     path = tmp_path / "metrics.jsonl"
     out = writer.JsonLinesWriter(path, start=0)
     for step in (10, 20, 30):
         out.write_scalars(step, {"train/loss": step})
     out.close()
-    with path.open("a") as file:
-        file.write('{"step": 40, "train/lo')
-    out = writer.JsonLinesWriter(path, start=20)
+    with path.open("ab") as file:
+        file.write(b'123\n{"loss": 3}\n\xff\n{"step": 40, "train/lo')
+    with caplog.at_level("WARNING", logger="mixer_jax"):
+        out = writer.JsonLinesWriter(path, start=20)
+    assert caplog.messages == [f"{path}: left out 4 damaged lines"]
     out.write_scalars(30, {"train/loss": 31})
     out.close()
     assert lines(path) == [{"step": s, "train/loss": v} for s, v in ((10, 10), (20, 20), (30, 31))]

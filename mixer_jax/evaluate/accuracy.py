@@ -5,12 +5,9 @@ from collections.abc import Callable, Iterable
 import jax
 
 from mixer_jax.metrics import means
-from mixer_jax.state import TrainState
-from mixer_jax.step import Batch, EvalStep
+from mixer_jax.step import Batch, EvalStep, Evaluator
 
 METRICS = ("loss", "top1", "examples")  # what an evaluator returns
-
-Evaluator = Callable[[TrainState], dict[str, float]]
 
 
 def accuracy(eval_step: EvalStep, batches: Callable[[], Iterable[Batch]], *, examples: int) -> Evaluator:

@@ -30,15 +30,16 @@ def create(name: str, num_classes: int | None, **overrides) -> nn.Module:
     Raises:
       ConfigError: the name or an override is unknown, a dimension is missing, or a value is out of range.
     """
-    one_of("model.name", name, [*VARIANTS, "mixer"])
+    one_of("config.model.name", name, [*VARIANTS, "mixer"])
     attributes = dict(VARIANTS.get(name, {}))
     for key, value in overrides.items():
         if key not in _ATTRIBUTES:
-            raise ConfigError(f"model.{key}={value!r} is no attribute of {name}; {suggest(key, _ATTRIBUTES)}")
+            raise ConfigError(f"config.model.{key}={value!r} is no attribute of {name}; {suggest(key, _ATTRIBUTES)}")
         if value is not None:
             attributes[key] = value
     _check(name, num_classes, attributes)
-    attributes["dtype"] = jnp.dtype(attributes.get("dtype", "float32"))
+    dtype = attributes.get("dtype", "float32")
+    attributes["dtype"] = jnp.dtype(one_of("config.model.dtype", getattr(dtype, "__name__", str(dtype)), _DTYPES))
     return Mixer(num_classes=num_classes, **attributes)
 
 
@@ -46,13 +47,14 @@ def _check(name: str, num_classes: int | None, attributes: dict) -> None:
     for key in _DIMENSIONS:
         value = attributes.get(key)
         if value is None:
-            raise ConfigError(f"model.{key} is missing: a free configuration (model.name={name!r}) sets {_DIMENSIONS}")
-        if value < 1:
-            raise ConfigError(f"model.{key}={value}; expected a positive integer")
+            raise ConfigError(
+                f"config.model.{key} is missing: a free configuration (config.model.name={name!r}) sets {_DIMENSIONS}"
+            )
+        if type(value) is not int or value < 1:  # isinstance would let True pass
+            raise ConfigError(f"config.model.{key}={value!r}; expected a positive integer")
     for key in _RATES:
-        if not 0.0 <= attributes.get(key, 0.0) < 1.0:
-            raise ConfigError(f"model.{key}={attributes[key]}; expected a rate in [0, 1)")
-    if num_classes is not None and num_classes < 1:
-        raise ConfigError(f"num_classes={num_classes}; expected a positive integer, or None for no head")
-    if isinstance(dtype := attributes.get("dtype"), str):
-        one_of("model.dtype", dtype, _DTYPES)
+        value = attributes.get(key, 0.0)
+        if not isinstance(value, (int, float)) or not 0.0 <= value < 1.0:
+            raise ConfigError(f"config.model.{key}={value!r}; expected a rate in [0, 1)")
+    if num_classes is not None and (type(num_classes) is not int or num_classes < 1):
+        raise ConfigError(f"num_classes={num_classes!r}; expected a positive integer, or None for no head")

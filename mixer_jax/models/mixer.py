@@ -113,7 +113,7 @@ class Mixer(nn.Module):
         2 num_blocks MLPs (Appendix B).
       untied_token_mixing: a token-mixing MLP for each channel instead of one for all (Appendix A.1).
       head_bias: initial value of the head's bias; its kernel starts at 0.
-      dtype: compute dtype.
+      dtype: compute dtype of all but the head, whose logits are float32.
     """
 
     num_classes: int | None
@@ -139,7 +139,7 @@ class Mixer(nn.Module):
           intermediates: whether to return the named activations, too.
 
         Returns:
-          logits (n, num_classes), or pre_logits (n, hidden_dim) without a head, in `dtype`. With
+          logits float32 (n, num_classes), or without a head pre_logits (n, hidden_dim) in `dtype`. With
           `intermediates` a pair of that and a dict: "stem" (n, tokens, hidden_dim), "block_0" ... of the same
           shape, "pre_logits" and, with a head, "logits".
 
@@ -150,7 +150,8 @@ class Mixer(nn.Module):
         named = {}
         patch = (self.patch_size, self.patch_size)
         x = nn.Conv(self.hidden_dim, patch, strides=patch, padding="VALID", dtype=self.dtype, name="stem")(images)
-        x = x.reshape(x.shape[0], -1, self.hidden_dim)  # (n, h, w, c) -> (n, h w, c): raster order
+        n, h, w, c = x.shape
+        x = x.reshape(n, h * w, c)  # raster order
         named["stem"] = x
         for i in range(self.num_blocks):
             last = max(2 * self.num_blocks - 1, 1)
@@ -169,7 +170,7 @@ class Mixer(nn.Module):
                 self.num_classes,
                 kernel_init=nn.initializers.zeros,
                 bias_init=nn.initializers.constant(self.head_bias),
-                dtype=self.dtype,
+                dtype=jnp.float32,  # around a bias of -10, bfloat16 has steps of 1/16, and classes tie
                 name="head",
             )(x)
         return (x, named) if intermediates else x
