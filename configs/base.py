@@ -80,8 +80,8 @@ def get_config() -> ConfigDict:
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 1000  # steps; also at the end and when the run is interrupted
     config.checkpoint.keep = 2  # newest checkpoints to keep
-    # Metric whose best checkpoint is kept as well, such as eval/test/top1; every checkpoint is then evaluated. None, or on
-    # the command line --config.checkpoint.best= with nothing behind it: no such checkpoint.
+    # Metric whose best checkpoint is kept as well, such as eval/test/top1; every checkpoint is then evaluated. None: no
+    # such checkpoint (on the command line, --config.checkpoint.best= with nothing behind it).
     config.checkpoint.best = placeholder(str)
 
     return config.lock()

@@ -1,7 +1,9 @@
 """What the project's commands share: the flag --config and its checks, and what they show on the terminal."""
 
 import logging
+import re
 import sys
+import traceback
 from pathlib import Path
 
 from absl import app, flags
@@ -29,6 +31,9 @@ def parse_flags(argv: list[str]) -> list[str]:
             _check_overrides(argv, config.value, config_flags.get_config_filename(alone["config"]))
     except ConfigError as error:
         fail(error)
+    except AttributeError as error:
+        _refuse_misspelt_key(error)
+        raise
     except flags.IllegalFlagValueError as error:
         text, _, refused = str(error).strip().rpartition("ConfigError: ")
         fail(refused if text else error)  # what a recipe itself refuses comes with a traceback around it
@@ -50,6 +55,16 @@ def set_up_logging() -> None:
     logger.propagate = False
     if not flags.FLAGS["verbosity"].present:
         absl_logging.set_verbosity(absl_logging.WARNING)
+
+
+def _refuse_misspelt_key(error: AttributeError) -> None:
+    """Says on one line where a recipe sets a key that its locked config does not have."""
+    key = re.search(r'^.?Key "(\w+)" does not exist', str(error))
+    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == "get_config"]
+    if key and lines:
+        nearest = re.search(r'Did you mean "(\w+)"', str(error))
+        hint = f"; did you mean {nearest[1]}?" if nearest else ""
+        fail(f"{lines[-1].filename}:{lines[-1].lineno}: there is no config key {key[1]}{hint}")
 
 
 def _check_overrides(argv, config, filename):

@@ -59,6 +59,17 @@ def test_a_config_is_required():
     assert "Flag --config must have a value" in result.stdout + result.stderr
 
 
+def test_a_misspelt_key_in_a_recipe_is_named_with_its_line(tmp_path):
+    recipe = tmp_path / "mine.py"
+    recipe.write_text(
+        "from configs import base\n\ndef get_config():\n    config = base.get_config()\n    config.batchsize = 3\n"
+    )
+    result = run(f"--config={recipe}", f"--workdir={tmp_path}")
+    assert result.returncode != 0
+    assert f"{recipe}:5: there is no config key batchsize; did you mean batch_size?" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_a_recipe_of_ones_own_runs_from_any_folder(tmp_path):
     recipe = tmp_path / "my_digits.py"
     recipe.write_text(
