@@ -15,18 +15,21 @@ LAYERS = [
     {"evaluate", "loop"},
     {"build"},
     {"train", "cli"},
+    {"tools"},
+    {"__main__"},
 ]
 # Inside a layer, config is what all others may raise errors with.
 EVERYWHERE = {"config"}
 HOMES = {
     "grain": {"data"},
     "tensorflow_datasets": {"data"},
+    "array_record": {"data"},
     "cv2": {"data"},
     "sklearn": {"data"},
     "orbax": {"checkpoint"},
     "clu": {"writer", "progress"},
     "tensorboard": {"writer"},
-    "absl": {"main", "cli"},
+    "absl": {"main", "cli", "tools", "__main__"},
 }
 
 

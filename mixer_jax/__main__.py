@@ -1,0 +1,42 @@
+"""The commands beside training: `python -m mixer_jax <command> --help`."""
+
+import importlib
+import pkgutil
+import sys
+
+from absl import app, flags
+
+from mixer_jax import cli, tools
+from mixer_jax.config import ConfigError, one_of
+
+
+def run(argv: list[str]) -> None:
+    """Hands the command line to the command's module, whose docstring is its help and whose flags are its own."""
+    commands = sorted(module.name for module in pkgutil.iter_modules(tools.__path__))
+    if len(argv) < 2 or argv[1] in ("--help", "-h", "-help", "help"):
+        print(f"usage: python -m mixer_jax <command> --help\ncommands: {', '.join(commands)}")
+        sys.exit(0 if len(argv) > 1 else 2)
+    try:
+        one_of("command", argv[1], commands)
+    except ConfigError as error:
+        cli.fail(error)
+    tool = importlib.import_module(f"mixer_jax.tools.{argv[1]}")  # only this one's flags and imports
+    sys.argv[0] = f"mixer_jax {argv[1]}"  # what messages begin with
+    sys.modules["__main__"].__doc__ = tool.__doc__  # what --help shows
+    flags.adopt_module_key_flags(tool)
+
+    def main(arguments):
+        cli.set_up_logging()
+        if len(arguments) > 1:
+            raise app.UsageError(f"unexpected arguments {arguments[1:]}; flags are --<name>=<value>")
+        try:
+            tool.main()
+        except ConfigError as error:
+            cli.fail(error)
+
+    app.run(main, argv=[sys.argv[0], *argv[2:]], flags_parser=cli.parse_flags)
+
+
+if __name__ == "__main__":  # the processes that a command starts import this module too
+    sys.argv[0] = "mixer_jax"
+    run(sys.argv)

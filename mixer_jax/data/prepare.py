@@ -1,0 +1,242 @@
+"""Prepares a data set: from a folder or archive of images to a TFDS data set in ArrayRecord form, without TensorFlow.
+
+The folder of the data set is readable only when it is whole, because dataset_info.json comes last. Until then a plan says
+what is being prepared, so that the same command goes on with it and another one is refused.
+"""
+
+import collections
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import dataset_info
+
+from mixer_jax.config import ConfigError, differences
+from mixer_jax.data import archives, shards
+
+logger = logging.getLogger("mixer_jax")
+
+VERSION = "1.0.0"
+PLAN, REPORT, INFO = "prepare_plan.json", "prepare_report.json", "dataset_info.json"
+_FORMAT = 1  # of the shards; a data set that another version of the project began is not gone on with
+_PER_EXAMPLE, _PER_SHARD = 256, 128 << 10  # bytes that ArrayRecord adds at most, as measured
+
+
+def prepare(
+    source: Path, *, name: str, data_dir: Path, split: str | None = None, shard_mb: float = 256, workers: int = 1
+) -> dict:
+    """Prepares a data set, or goes on with preparing it.
+
+    Args:
+      source: a folder of images by class, an archive of one, or archives by class.
+      name: name of the data set.
+      data_dir: where TFDS data sets lie; it goes to data_dir/name/VERSION.
+      split: name of the split, for a source without split folders; see archives.list_examples.
+      shard_mb: size of a shard, in MiB of encoded images.
+      workers: number of processes.
+
+    Returns:
+      The report, as in the file REPORT: "splits", "classes", "unreadable", "skipped".
+
+    Raises:
+      ConfigError: an argument or file is wrong, room is lacking, or another data set is in the place.
+    """
+    check_name(name)
+    if shard_mb <= 0:
+        raise ConfigError(f"--shard_mb={shard_mb}; expected a positive number")
+    files = archives.find_files(source)
+    plan = {
+        "format": _FORMAT,
+        "source": str(source.resolve()),
+        "fingerprint": archives.fingerprint(files),
+        "split": split,
+        "shard_mb": shard_mb,
+    }
+    with workspace(data_dir / name / VERSION, plan) as folder:
+        if not (folder / INFO).exists():
+            _write(files, source, split, shard_mb, workers, folder, name)
+        return finish(folder)
+
+
+def check_name(name: str) -> None:
+    """Raises a ConfigError for a name under which TFDS would not find the data set."""
+    if not (name.isascii() and name.isidentifier() and not name.startswith("_")):
+        raise ConfigError(f"--name={name!r}: TFDS takes letters, digits and _, a letter first, such as my_images")
+    if name in tfds.list_builders(with_community_datasets=False):
+        raise ConfigError(
+            f"--name={name!r} is a data set that TFDS itself knows, and it would look for its own version of it; "
+            f"choose another name, such as my_{name}"
+        )
+
+
+@contextlib.contextmanager
+def workspace(folder: Path, plan: dict) -> Iterator[Path]:
+    """Makes the folder of a data set, or opens it again for the same plan; what is refused at once leaves nothing.
+
+    Raises:
+      ConfigError: something else is in the folder, or another process is at work there.
+    """
+    path = folder / PLAN
+    if (folder / INFO).exists() and not path.exists():
+        raise ConfigError(f"{folder} holds a data set from elsewhere; choose another --name or --data_dir")
+    (folder / shards.WORK).mkdir(parents=True, exist_ok=True)
+    with open(folder / shards.WORK / "lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"{folder}: another process is preparing this data set; wait for it, or stop it"
+            ) from error
+        if path.exists():
+            _check_plan(json.loads(path.read_text()), plan, folder)
+        else:
+            write_whole(path, plan)
+        try:
+            yield folder
+        except ConfigError:
+            if not any(folder.glob("*array_record-*")):
+                shutil.rmtree(folder)
+                with contextlib.suppress(OSError):  # not empty: another version
+                    folder.parent.rmdir()
+            raise
+
+
+def _check_plan(begun, plan, folder):
+    changed = differences(plan, begun, ignore=["source"])  # the same files may be reached by another path
+    if changed.keys() == {"fingerprint"} and plan["source"] != begun["source"]:
+        changed = {"source": (plan["source"], begun["source"])}
+    if changed:
+        what = "; ".join(
+            f"files of --source={plan['source']} have changed"
+            if key == "fingerprint"
+            else f"{'version of the format' if key == 'format' else '--' + key} is {ours}, was {theirs}"
+            for key, (ours, theirs) in changed.items()
+        )
+        state = "holds a data set" if (folder / INFO).exists() else "holds a data set half prepared"
+        raise ConfigError(
+            f"{folder} {state} from another input or with other options: {what}. Repeat that command, delete the "
+            "folder, or choose another --name or --data_dir"
+        )
+
+
+def write_whole(path: Path, content: dict) -> None:
+    """Writes a JSON file such that it is never there in part."""
+    temporary = path.parent / shards.WORK / path.name
+    temporary.write_text(json.dumps(content, indent=1) + "\n")
+    temporary.replace(path)
+
+
+def check_space(folder: Path, needed: int) -> None:
+    """Raises a ConfigError unless so many bytes are free where the folder lies."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ConfigError(
+            f"--data_dir: {needed:,} bytes are needed and {free:,} are free at {folder}; make room, or choose another"
+        )
+
+
+def _write(files, source, split, shard_mb, workers, folder, name):
+    """Writes all but dataset_info.json."""
+    if source.is_file() and archives.is_compressed(files[0]):
+        plain = folder / shards.WORK / "unpacked.tar"
+        if not plain.exists():
+            # The shards need as much again; more exactly that is checked when the images are listed.
+            check_space(folder, 2 * archives.unpacked_size(files[0]))
+            logger.info("unpacking %s, for the time of the work, to %s", source, plain)
+        files = [archives.unpack(files[0], plain)]
+    logger.info("listing the images of %s", source)
+    listing = archives.list_examples(files, source=source, split=split)
+    classes = sorted({example.label for example in listing.examples})
+    planned = _plan_shards(listing.examples, classes, name, shard_mb)
+    tasks = [shard for of_split in planned.values() for shard in of_split]
+    missing = [shard for shard in tasks if not (folder / shard.name).exists()]
+    check_space(
+        folder,
+        sum(_PER_SHARD + sum(_PER_EXAMPLE + example.size for example in shard.examples) for shard in missing),
+    )
+    logger.info(
+        "%s images of %s classes: %d of %d shards to be written",
+        *(f"{len(listing.examples):,}", f"{len(classes):,}", len(missing), len(tasks)),
+    )
+    results = dict(zip((task.name for task in tasks), shards.write(tasks, folder, workers=workers), strict=True))
+    by_split = {of: [results[shard.name] for shard in planned[of]] for of in planned}
+    for of, written in by_split.items():
+        if not any(result["examples"] for result in written):
+            raise ConfigError(f"--source={source}: none of the images of split {of} can be decoded")
+    write_whole(folder / REPORT, _report(listing, classes, by_split))
+    _write_metadata(folder, name, classes, by_split)
+
+
+def _plan_shards(examples, classes, name, shard_mb):
+    """Cuts each split into shards of about equal numbers of examples, which are in random order."""
+    numbers = {label: number for number, label in enumerate(classes)}
+    by_split = collections.defaultdict(list)
+    for example in examples:
+        by_split[example.split].append(example)
+    planned = {}
+    for split, members in by_split.items():
+        size = sum(example.size for example in members)
+        count = min(len(members), max(1, round(size / (shard_mb * 2**20))))
+        cuts = [len(members) * index // count for index in range(count + 1)]
+        planned[split] = []
+        for index in range(count):
+            part = members[cuts[index] : cuts[index + 1]]
+            file = f"{name}-{split}.array_record-{index:05}-of-{count:05}"
+            planned[split].append(shards.ImageShard(file, part, [numbers[example.label] for example in part]))
+    return planned
+
+
+def _report(listing, classes, by_split):
+    unreadable = {name: why for written in by_split.values() for result in written for name, why in result["left_out"]}
+    counts = {label: dict.fromkeys(by_split, 0) for label in classes}
+    for example in listing.examples:
+        counts[example.label][example.split] += f"{example.split}/{example.name}" not in unreadable
+    return {
+        "splits": {
+            split: {key: sum(result[key] for result in written) for key in ("examples", "bytes")}
+            | {"shards": len(written)}
+            for split, written in by_split.items()
+        },
+        "classes": counts,
+        "unreadable": dict(sorted(unreadable.items())),
+        "skipped": listing.skipped,
+    }
+
+
+def _write_metadata(folder, name, classes, by_split):
+    template = tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=name, filetype_suffix="array_record")
+    identity = dataset_info.DatasetIdentity(
+        name=name, version=tfds.core.Version(VERSION), data_dir=str(folder), module_name=""
+    )
+    info = tfds.core.DatasetInfo(
+        builder=identity, features=shards.features(names=classes), supervised_keys=("image", "label")
+    )
+    info.set_file_format("array_record")
+    info.set_splits(
+        tfds.core.splits.SplitDict(
+            tfds.core.SplitInfo(
+                name=split,
+                shard_lengths=[result["examples"] for result in written],
+                num_bytes=sum(result["bytes"] for result in written),
+                filename_template=template.replace(split=split),
+            )
+            for split, written in by_split.items()
+        )
+    )
+    metadata = folder / shards.WORK / "metadata"
+    metadata.mkdir(exist_ok=True)
+    info.write_to_directory(metadata)
+    for path in sorted(metadata.iterdir(), key=lambda path: path.name == INFO):  # False before True
+        os.replace(path, folder / path.name)
+
+
+def finish(folder: Path) -> dict:
+    """Removes what was only needed for the work, and returns the report."""
+    shutil.rmtree(folder / shards.WORK, ignore_errors=True)
+    return json.loads((folder / REPORT).read_text())

@@ -1,0 +1,194 @@
+"""Writes the ArrayRecord shards of a data set by several processes, such that it can be stopped at any moment.
+
+A shard gets its name only when it is whole, and its content depends on the input alone: what is there under its name need
+not be written again, whoever wrote it.
+"""
+
+import json
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module
+from tensorflow_datasets.core import example_serializer
+from tqdm import tqdm
+
+from mixer_jax.config import ConfigError
+from mixer_jax.data.archives import Example
+from mixer_jax.data.decode import ImageError, decode_image
+
+WORK = "prepare_work"  # folder of what is only needed until the data set is whole
+
+
+class LeftOut(NamedTuple):
+    """An example that is not in the data set, and why."""
+
+    name: str
+    reason: str
+
+
+class Shard(Protocol):
+    """A shard to be written."""
+
+    name: str
+
+    def __len__(self) -> int: ...
+
+    def records(self) -> Iterator[bytes | LeftOut]: ...
+
+
+@dataclass(frozen=True)
+class ImageShard:
+    """Encoded images and their class numbers."""
+
+    name: str
+    examples: list[Example]
+    labels: list[int]
+
+    def __len__(self) -> int:
+        """Returns how many examples it has if all can be decoded."""
+        return len(self.examples)
+
+    def records(self) -> Iterator[bytes | LeftOut]:
+        """Yields the records; what cannot be decoded is left out."""
+        encoder = features(num_classes=max(self.labels) + 1)
+        serializer = example_serializer.ExampleSerializer(encoder.get_serialized_info())
+        for example, label in zip(self.examples, self.labels, strict=True):
+            encoded = example.read()
+            try:
+                decode_image(encoded)
+            except ImageError as error:
+                yield LeftOut(f"{example.split}/{example.name}", str(error))
+                continue
+            values = {"image": encoded, "label": label, "file_name": os.fsencode(example.name)}
+            message = serializer.get_tf_example(encoder.encode_example(values))
+            yield message.SerializeToString(deterministic=True)  # otherwise the order of the features may vary
+
+
+def features(**classes) -> tfds.features.FeaturesDict:
+    """Returns the features of prepared images; arguments are those of ClassLabel."""
+    return tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "label": tfds.features.ClassLabel(**classes),
+            "file_name": tfds.features.Text(),
+        }
+    )
+
+
+def write(shards: list[Shard], folder: Path, *, workers: int) -> list[dict]:
+    """Writes those shards that are not there yet.
+
+    Args:
+      shards: what is to be written.
+      folder: where they go; folder/WORK is there already.
+      workers: number of processes.
+
+    Returns:
+      For each shard {"examples": number, "bytes": size of the records, "left_out": [[name, reason], ...]}.
+
+    Raises:
+      ConfigError: the input cannot be read, or no room is left.
+    """
+    for stale in (folder / WORK).glob("*.part"):
+        stale.unlink()
+    missing = [shard for shard in shards if not (folder / shard.name).exists()]
+    total = sum(map(len, shards))
+    done = total - sum(map(len, missing))
+    with tqdm(total=total, initial=done, unit="img", desc="write", disable=None, dynamic_ncols=True) as bar:
+        try:
+            if workers == 1 or len(missing) < 2:
+                for shard in missing:
+                    _write_shard(shard, folder, bar.update)
+            else:
+                _write_in_processes(missing, folder, min(workers, len(missing)), bar)
+        except OSError as error:
+            raise ConfigError(
+                f"writing to {folder} has stopped: {error}; the same command goes on from there"
+            ) from error
+    return [json.loads(_result_path(shard, folder).read_text()) for shard in shards]
+
+
+def _result_path(shard, folder):
+    return folder / WORK / f"{shard.name}.json"
+
+
+def _write_shard(shard: Shard, folder: Path, count: Callable[[int], object]) -> None:
+    # Of two processes with the same shard, such as one whose parent was killed, each has a file of its own.
+    temporary = folder / WORK / f"{shard.name}.{os.getpid()}.part"
+    result = {"examples": 0, "bytes": 0, "left_out": []}
+    writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1")
+    try:
+        for record in shard.records():
+            if isinstance(record, LeftOut):
+                result["left_out"].append(record)
+            else:
+                writer.write(record)
+                result["examples"] += 1
+                result["bytes"] += len(record)
+            count(1)
+    finally:
+        writer.close()
+    report = temporary.with_suffix(".json.part")
+    report.write_text(json.dumps(result))
+    for path in (report, temporary):
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
+    report.replace(_result_path(shard, folder))  # before the shard, whose presence says that all is there
+    temporary.replace(folder / shard.name)
+
+
+def _write_in_processes(shards, folder, workers, bar):
+    # Not fork: the parent has threads, and a forked child would keep its siblings' pipes to a dead parent open.
+    context = multiprocessing.get_context("spawn")
+    counter, stop = context.Value("q", 0), context.Event()
+    start = bar.n
+    with futures.ProcessPoolExecutor(workers, context, _start_worker, (counter, stop)) as pool:
+        waiting = {pool.submit(_write_in_worker, shard, folder) for shard in shards}
+        try:
+            while waiting:
+                done, waiting = futures.wait(waiting, timeout=0.2, return_when=futures.FIRST_COMPLETED)
+                bar.update(start + counter.value - bar.n)
+                for future in done:
+                    future.result()
+        except BrokenProcessPool as error:
+            raise ConfigError(
+                f"--workers={workers}: a worker was killed, perhaps for want of memory; the same command goes on from "
+                "the shards that are written, with fewer workers if you like"
+            ) from error
+        finally:
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+_worker = {}  # of a worker process: what counts its examples, and what tells it to stop
+
+
+def _start_worker(counter, stop):
+    _worker.update(counter=counter, stop=stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all; the parent tells the workers
+    # A worker whose parent was killed would wait for work for ever.
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent():
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _write_in_worker(shard, folder):
+    def count(number):
+        with _worker["counter"].get_lock():
+            _worker["counter"].value += number
+        if _worker["stop"].is_set():
+            raise InterruptedError("stopped")
+
+    _write_shard(shard, folder, count)
