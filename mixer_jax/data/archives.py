@@ -1,11 +1,12 @@
 """What a user has, folders or tar archives of images, as one listing of encoded images with their classes.
 
-Nothing is extracted: an image is a range of bytes of a file on disk, be it an image file, a member of a tar archive or a
-member of a tar archive in one. A gzipped archive, which cannot be read from the middle, is unpacked once as a whole.
+Nothing is extracted: an image is a range of bytes of a file on disk, be it an image file, a member of a tar archive or
+a member of a tar archive in one. A gzipped archive, which cannot be read from the middle, is unpacked once as a whole.
 """
 
 import gzip
 import hashlib
+import itertools
 import os
 import re
 import tarfile
@@ -80,11 +81,10 @@ def find_files(source: Path) -> list[File]:
 
 
 def fingerprint(files: list[File]) -> str:
-    """Returns a hash of the names, sizes and times of the images and archives among the files."""
+    """Returns a hash of the names, sizes and times of files."""
     digest = hashlib.sha256()
     for file in files:
-        if _skip_reason(file.name, (*_IMAGES, *_TARS)) is None:
-            digest.update(os.fsencode(f"{file.name}\0{file.size}\0{file.modified}\n"))
+        digest.update(os.fsencode(f"{file.name}\0{file.size}\0{file.modified}\n"))
     return digest.hexdigest()
 
 
@@ -97,7 +97,7 @@ def is_compressed(file: File) -> bool:
 def unpacked_size(file: File) -> int:
     """Estimates the size of what a gzipped file holds, in bytes; exact below 4 GiB, never below the file's own size."""
     with open(file.path, "rb") as opened:
-        opened.seek(-4, os.SEEK_END)
+        opened.seek(max(0, file.size - 4))
         modulo = int.from_bytes(opened.read(4), "little")
     # gzip keeps the size modulo 4 GiB: the first such size that is not below that of the compressed file.
     return modulo + -(-max(0, file.size - modulo) // 2**32) * 2**32
@@ -119,9 +119,9 @@ def unpack(file: File, target: Path) -> File:
                 plain.flush()
                 os.fsync(plain.fileno())
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ConfigError(
-                f"--source={file.path} cannot be unpacked, it is cut short or damaged: {error}"
-            ) from error
+            raise ConfigError(f"--source={file.path} is cut short or damaged: {error}; fetch it again") from error
+        except OSError as error:  # such as no room
+            raise ConfigError(f"unpacking --source={file.path} to {target.parent} has stopped: {error}") from error
         temporary.rename(target)
     return _stated(file.name, str(target))
 
@@ -160,14 +160,17 @@ def list_examples(files: list[File], *, source: Path, split: str | None) -> List
         raise ConfigError(f"--source={source} holds no images ({', '.join(_IMAGES)}){others}; {_LAYOUTS}")
     examples = _layout(found, split or ("full" if archives else None), source)
     examples.sort(key=lambda example: (example.split, _shuffled(example.name), example.name))
-    for one, other in zip(examples, examples[1:], strict=False):
+    for one, other in itertools.pairwise(examples):
         if one[:3] == other[:3]:
             raise ConfigError(f"--source={source} holds {one.name} of split {one.split} twice; remove one")
     return Listing(examples, skipped)
 
 
 def _stated(name, path):
-    stat = os.stat(path)
+    try:
+        stat = os.stat(path)
+    except OSError as error:  # such as a link to nowhere
+        raise ConfigError(f"--source: {path} cannot be read: {error.strerror}; mend or remove it") from error
     return File(name, path, stat.st_size, stat.st_mtime_ns)
 
 
@@ -220,8 +223,9 @@ def _layout(found, split, source):
     """Says of which split and class each image is, by the folders that it lies in."""
     deepest = max(len(parts) for parts, *_ in found)
     kept = 2 if split else min(3, deepest)
-    shared = os.path.commonprefix([parts[:-2] for parts, *_ in found])  # such as one folder around all of an archive
-    dropped = min(len(shared), max(0, deepest - kept))
+    first, last = min(found)[0][:-2], max(found)[0][:-2]  # what these two have in common, all in between have
+    shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
+    dropped = min(shared, max(0, deepest - kept))  # such as one folder around all of an archive
     examples, strings = [], {}
     for parts, path, offset, size in found:
         *folders, file = parts[dropped:]

@@ -1,36 +1,25 @@
-"""Prepares a data set: from a folder or archive of images to a TFDS data set in ArrayRecord form, without TensorFlow.
-
-The folder of the data set is readable only when it is whole, because dataset_info.json comes last. Until then a plan says
-what is being prepared, so that the same command goes on with it and another one is refused.
-"""
+"""Prepares a data set: a folder or archive of images to a TFDS data set in ArrayRecord form, without TensorFlow."""
 
 import collections
-import contextlib
-import fcntl
-import json
 import logging
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_info
 
-from mixer_jax.config import ConfigError, differences
+from mixer_jax.config import ConfigError
 from mixer_jax.data import archives, shards
+from mixer_jax.data.workspace import INFO, REPORT, WORK, check_space, finish, publish, workspace, write_whole
 
 logger = logging.getLogger("mixer_jax")
 
 VERSION = "1.0.0"
-PLAN, REPORT, INFO = "prepare_plan.json", "prepare_report.json", "dataset_info.json"
 _FORMAT = 1  # of the shards; a data set that another version of the project began is not gone on with
-_PER_EXAMPLE, _PER_SHARD = 256, 128 << 10  # bytes that ArrayRecord adds at most, as measured
 
 
 def prepare(
     source: Path, *, name: str, data_dir: Path, split: str | None = None, shard_mb: float = 256, workers: int = 1
-) -> dict:
+) -> tuple[Path, dict]:
     """Prepares a data set, or goes on with preparing it.
 
     Args:
@@ -42,14 +31,15 @@ def prepare(
       workers: number of processes.
 
     Returns:
-      The report, as in the file REPORT: "splits", "classes", "unreadable", "skipped".
+      The folder of the data set, and the report as in the file REPORT: "splits", "classes", "unreadable", "skipped".
 
     Raises:
       ConfigError: an argument or file is wrong, room is lacking, or another data set is in the place.
     """
     check_name(name)
-    if shard_mb <= 0:
-        raise ConfigError(f"--shard_mb={shard_mb}; expected a positive number")
+    for flag, value in (("shard_mb", shard_mb), ("workers", workers)):
+        if not value > 0:  # also NaN
+            raise ConfigError(f"--{flag}={value}; expected a positive number")
     files = archives.find_files(source)
     plan = {
         "format": _FORMAT,
@@ -61,7 +51,7 @@ def prepare(
     with workspace(data_dir / name / VERSION, plan) as folder:
         if not (folder / INFO).exists():
             _write(files, source, split, shard_mb, workers, folder, name)
-        return finish(folder)
+        return folder, finish(folder)
 
 
 def check_name(name: str) -> None:
@@ -75,76 +65,10 @@ def check_name(name: str) -> None:
         )
 
 
-@contextlib.contextmanager
-def workspace(folder: Path, plan: dict) -> Iterator[Path]:
-    """Makes the folder of a data set, or opens it again for the same plan; what is refused at once leaves nothing.
-
-    Raises:
-      ConfigError: something else is in the folder, or another process is at work there.
-    """
-    path = folder / PLAN
-    if (folder / INFO).exists() and not path.exists():
-        raise ConfigError(f"{folder} holds a data set from elsewhere; choose another --name or --data_dir")
-    (folder / shards.WORK).mkdir(parents=True, exist_ok=True)
-    with open(folder / shards.WORK / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(
-                f"{folder}: another process is preparing this data set; wait for it, or stop it"
-            ) from error
-        if path.exists():
-            _check_plan(json.loads(path.read_text()), plan, folder)
-        else:
-            write_whole(path, plan)
-        try:
-            yield folder
-        except ConfigError:
-            if not any(folder.glob("*array_record-*")):
-                shutil.rmtree(folder)
-                with contextlib.suppress(OSError):  # not empty: another version
-                    folder.parent.rmdir()
-            raise
-
-
-def _check_plan(begun, plan, folder):
-    changed = differences(plan, begun, ignore=["source"])  # the same files may be reached by another path
-    if changed.keys() == {"fingerprint"} and plan["source"] != begun["source"]:
-        changed = {"source": (plan["source"], begun["source"])}
-    if changed:
-        what = "; ".join(
-            f"files of --source={plan['source']} have changed"
-            if key == "fingerprint"
-            else f"{'version of the format' if key == 'format' else '--' + key} is {ours}, was {theirs}"
-            for key, (ours, theirs) in changed.items()
-        )
-        state = "holds a data set" if (folder / INFO).exists() else "holds a data set half prepared"
-        raise ConfigError(
-            f"{folder} {state} from another input or with other options: {what}. Repeat that command, delete the "
-            "folder, or choose another --name or --data_dir"
-        )
-
-
-def write_whole(path: Path, content: dict) -> None:
-    """Writes a JSON file such that it is never there in part."""
-    temporary = path.parent / shards.WORK / path.name
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    temporary.replace(path)
-
-
-def check_space(folder: Path, needed: int) -> None:
-    """Raises a ConfigError unless so many bytes are free where the folder lies."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise ConfigError(
-            f"--data_dir: {needed:,} bytes are needed and {free:,} are free at {folder}; make room, or choose another"
-        )
-
-
 def _write(files, source, split, shard_mb, workers, folder, name):
     """Writes all but dataset_info.json."""
     if source.is_file() and archives.is_compressed(files[0]):
-        plain = folder / shards.WORK / "unpacked.tar"
+        plain = folder / WORK / "unpacked.tar"
         if not plain.exists():
             # The shards need as much again; more exactly that is checked when the images are listed.
             check_space(folder, 2 * archives.unpacked_size(files[0]))
@@ -156,10 +80,8 @@ def _write(files, source, split, shard_mb, workers, folder, name):
     planned = _plan_shards(listing.examples, classes, name, shard_mb)
     tasks = [shard for of_split in planned.values() for shard in of_split]
     missing = [shard for shard in tasks if not (folder / shard.name).exists()]
-    check_space(
-        folder,
-        sum(_PER_SHARD + sum(_PER_EXAMPLE + example.size for example in shard.examples) for shard in missing),
-    )
+    needed = sum(sum(example.size for example in shard.examples) + shards.room(len(shard)) for shard in missing)
+    check_space(folder, needed)
     logger.info(
         "%s images of %s classes: %d of %d shards to be written",
         *(f"{len(listing.examples):,}", f"{len(classes):,}", len(missing), len(tasks)),
@@ -229,14 +151,7 @@ def _write_metadata(folder, name, classes, by_split):
             for split, written in by_split.items()
         )
     )
-    metadata = folder / shards.WORK / "metadata"
+    metadata = folder / WORK / "metadata"
     metadata.mkdir(exist_ok=True)
     info.write_to_directory(metadata)
-    for path in sorted(metadata.iterdir(), key=lambda path: path.name == INFO):  # False before True
-        os.replace(path, folder / path.name)
-
-
-def finish(folder: Path) -> dict:
-    """Removes what was only needed for the work, and returns the report."""
-    shutil.rmtree(folder / shards.WORK, ignore_errors=True)
-    return json.loads((folder / REPORT).read_text())
+    publish(metadata, folder)

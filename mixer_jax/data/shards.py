@@ -1,9 +1,10 @@
 """Writes the ArrayRecord shards of a data set by several processes, such that it can be stopped at any moment.
 
-A shard gets its name only when it is whole, and its content depends on the input alone: what is there under its name need
-not be written again, whoever wrote it.
+A shard gets its name only when it is whole, and its content depends on the input alone: what is there under its name
+need not be written again, whoever wrote it.
 """
 
+import contextlib
 import json
 import multiprocessing
 import os
@@ -24,8 +25,7 @@ from tqdm import tqdm
 from mixer_jax.config import ConfigError
 from mixer_jax.data.archives import Example
 from mixer_jax.data.decode import ImageError, decode_image
-
-WORK = "prepare_work"  # folder of what is only needed until the data set is whole
+from mixer_jax.data.workspace import WORK
 
 
 class LeftOut(NamedTuple):
@@ -42,7 +42,8 @@ class Shard(Protocol):
 
     def __len__(self) -> int: ...
 
-    def records(self) -> Iterator[bytes | LeftOut]: ...
+    def records(self) -> Iterator[bytes | LeftOut]:
+        """Yields what the shard holds, and what it does not."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,11 @@ def features(**classes) -> tfds.features.FeaturesDict:
             "file_name": tfds.features.Text(),
         }
     )
+
+
+def room(examples: int) -> int:
+    """Returns how many bytes a shard of so many examples takes at most beside the examples themselves, as measured."""
+    return (128 << 10) + 256 * examples
 
 
 def write(shards: list[Shard], folder: Path, *, workers: int) -> list[dict]:
@@ -125,8 +131,7 @@ def _write_shard(shard: Shard, folder: Path, count: Callable[[int], object]) -> 
     # Of two processes with the same shard, such as one whose parent was killed, each has a file of its own.
     temporary = folder / WORK / f"{shard.name}.{os.getpid()}.part"
     result = {"examples": 0, "bytes": 0, "left_out": []}
-    writer = array_record_module.ArrayRecordWriter(str(temporary), "group_size:1")
-    try:
+    with _writer(temporary) as writer:
         for record in shard.records():
             if isinstance(record, LeftOut):
                 result["left_out"].append(record)
@@ -135,8 +140,6 @@ def _write_shard(shard: Shard, folder: Path, count: Callable[[int], object]) -> 
                 result["examples"] += 1
                 result["bytes"] += len(record)
             count(1)
-    finally:
-        writer.close()
     report = temporary.with_suffix(".json.part")
     report.write_text(json.dumps(result))
     for path in (report, temporary):
@@ -144,6 +147,23 @@ def _write_shard(shard: Shard, folder: Path, count: Callable[[int], object]) -> 
             os.fsync(file.fileno())
     report.replace(_result_path(shard, folder))  # before the shard, whose presence says that all is there
     temporary.replace(folder / shard.name)
+
+
+@contextlib.contextmanager
+def _writer(path):
+    writer = array_record_module.ArrayRecordWriter(str(path), "group_size:1")
+    try:
+        yield writer
+    except BaseException:
+        with contextlib.suppress(RuntimeError):
+            writer.close()
+        path.unlink(missing_ok=True)
+        raise
+    try:
+        writer.close()
+    except RuntimeError as error:  # a full disk shows here, whichever record it was
+        path.unlink(missing_ok=True)
+        raise OSError(str(error)) from error
 
 
 def _write_in_processes(shards, folder, workers, bar):

@@ -6,17 +6,18 @@ The source is one of
 
   * a folder <split>/<class>/<image>, or <class>/<image>, whose one split --split names;
   * a .tar, .tar.gz or .tgz of such a folder;
-  * archives by class, as ImageNet-21k is handed out: a .tar of one .tar for each class, or a folder of them. The class is
-    the name of the inner archive, the one split is called full.
+  * archives by class, as ImageNet-21k is handed out: a .tar of one .tar for each class, or a folder of them. The class
+    is the name of the inner archive, and the one split is called full;
+  * the folder, with its dataset_info.json, of a TFDS data set of TFRecord files: it is converted, under its own --name.
 
 Train on it with --config.data.source=tfds:<name> --config.data.data_dir=<folder>; every other program reads it with
 tfds.data_source("<name>", data_dir="<folder>"). Classes are numbered in the order of their names. The order inside a
 split is random and always the same, so that full[:51200] is a random sample.
 
-The same command goes on after it was stopped, also by SIGKILL, and shards that are done are not done again. Images that
-cannot be decoded are left out and listed, with the reason, in prepare_report.json beside the shards, with the number of
-images of each class. Archives are read where they lie; a .tar.gz, which can only be read from its beginning, is unpacked
-once to a .tar beside the shards, which is counted when free disk space is checked, and deleted at the end.
+The same command goes on after it was stopped, also by SIGKILL, and shards that are done are not done again. Images
+that cannot be decoded are left out and listed, with the reason, in prepare_report.json beside the shards, with the
+number of images of each class. Archives are read where they lie; a .tar.gz, which can only be read from its beginning,
+is unpacked once to a .tar beside the shards, which counts when free disk space is checked, and is deleted at the end.
 
 ImageNet-1k is prepared by TFDS itself from the two original archives, ILSVRC2012_img_train.tar and
 ILSVRC2012_img_val.tar. This needs TensorFlow, pip install -e .[tensorflow], and reading it afterwards does not:
@@ -29,7 +30,7 @@ from pathlib import Path
 
 from absl import flags
 
-from mixer_jax.data import prepare
+from mixer_jax.data import prepare, tfrecord, workspace
 
 _SOURCE = flags.DEFINE_string("source", None, "Folder or archive of images.")
 _NAME = flags.DEFINE_string("name", None, "Name of the data set: letters, digits and _.")
@@ -44,18 +45,16 @@ flags.mark_flags_as_required(["source", "name", "data_dir"])
 
 def main() -> None:
     """Prepares the data set, and says what is in it."""
-    folder = Path(_DATA_DIR.value).expanduser()
-    report = prepare.prepare(
-        Path(_SOURCE.value).expanduser(),
-        name=_NAME.value,
-        data_dir=folder,
-        split=_SPLIT.value,
-        shard_mb=_SHARD_MB.value,
-        workers=_WORKERS.value or len(os.sched_getaffinity(0)),
-    )
+    source, data_dir = (Path(flag.value).expanduser() for flag in (_SOURCE, _DATA_DIR))
+    common = {"name": _NAME.value, "data_dir": data_dir, "workers": _WORKERS.value}
+    if _WORKERS.value is None:
+        common["workers"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if tfrecord.is_data_set(source):
+        folder, report = tfrecord.convert(source, **common)
+    else:
+        folder, report = prepare.prepare(source, split=_SPLIT.value, shard_mb=_SHARD_MB.value, **common)
     print(summary(report))
-    print(f"prepared {folder / _NAME.value / prepare.VERSION}")
-    print(f"train on it: --config.data.source=tfds:{_NAME.value} --config.data.data_dir={folder}")
+    print(f"prepared {folder}; read it with --config.data.source=tfds:{_NAME.value} --config.data.data_dir={data_dir}")
 
 
 def summary(report: dict) -> str:
@@ -64,9 +63,10 @@ def summary(report: dict) -> str:
         f"{split}: {of['examples']:,} images, {of['bytes']:,} bytes, {of['shards']} shards"
         for split, of in report["splits"].items()
     ]
-    lines.append(f"{len(report['classes']):,} classes")
+    if report["classes"]:
+        lines.append(f"{len(report['classes']):,} classes")
     for key, meaning in (("unreadable", "images that cannot be decoded"), ("skipped", "files that are no images")):
         if left_out := report[key]:
             name, reason = next(iter(left_out.items()))
-            lines.append(f"left out: {len(left_out):,} {meaning}, such as {name}: {reason}; all in {prepare.REPORT}")
+            lines.append(f"left out: {len(left_out):,} {meaning}, such as {name}: {reason}; all in {workspace.REPORT}")
     return "\n".join(lines)
