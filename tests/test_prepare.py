@@ -429,6 +429,21 @@ class TestRefused:
         (tree / "star" / "lost.jpg").symlink_to("nowhere.jpg")
         assert "star/lost.jpg cannot be read: No such file" in error_of(tree, tmp_path)
 
+    def test_an_output_in_the_input(self, tree):
+        assert f"--data_dir={tree / 'out'} lies in --source={tree}" in error_of(tree, tree / "out")
+
+    def test_a_disk_that_is_full_is_an_error_and_the_same_command_goes_on(self, tree, tmp_path, whole):
+        # Files may not grow beyond the limit, which the writer meets as it meets a full disk.
+        command = f"ulimit -f 64; exec {sys.executable} -m mixer_jax prepare --source={tree} --name=shapes --workers=1"
+        command = ["bash", "-c", f"{command} --shard_mb={SMALL} --data_dir={tmp_path}"]
+        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert process.returncode == 1
+        assert "has stopped: " in process.stderr
+        assert "File too large" in process.stderr
+        assert "Traceback" not in process.stderr
+        run(tree, tmp_path)
+        assert shard_bytes(tmp_path) == whole[1]
+
     @pytest.mark.parametrize("kind", ["folder", "tar.gz"])
     def test_too_little_room(self, tree, tmp_path, monkeypatch, kind):
         source = tree if kind == "folder" else write_tar(tmp_path / "in.tar.gz", tree)

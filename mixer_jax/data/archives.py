@@ -80,6 +80,11 @@ def find_files(source: Path) -> list[File]:
     return sorted(found)
 
 
+def of_interest(files: list[File]) -> list[File]:
+    """Returns those of a source's files that are not left out for their names."""
+    return [file for file in files if len(files) == 1 or _skip_reason(file.name, (*_IMAGES, *_TARS)) is None]
+
+
 def fingerprint(files: list[File]) -> str:
     """Returns a hash of the names, sizes and times of files."""
     digest = hashlib.sha256()

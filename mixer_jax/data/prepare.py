@@ -40,11 +40,13 @@ def prepare(
     for flag, value in (("shard_mb", shard_mb), ("workers", workers)):
         if not value > 0:  # also NaN
             raise ConfigError(f"--{flag}={value}; expected a positive number")
+    if data_dir.resolve().is_relative_to(source.resolve()):
+        raise ConfigError(f"--data_dir={data_dir} lies in --source={source}, and would be read; choose another folder")
     files = archives.find_files(source)
     plan = {
         "format": _FORMAT,
         "source": str(source.resolve()),
-        "fingerprint": archives.fingerprint(files),
+        "fingerprint": archives.fingerprint(archives.of_interest(files)),
         "split": split,
         "shard_mb": shard_mb,
     }

@@ -71,7 +71,9 @@ def convert(source: Path, *, name: str, data_dir: Path, workers: int = 1) -> tup
 
 
 def _shards(source, info, split):
-    lengths = [int(length) for length in split["shardLengths"]]
+    lengths = [int(length) for length in split.get("shardLengths", [])]
+    if not lengths:
+        raise ConfigError(f"--source={source}: {INFO} has no shardLengths of split {split['name']}; prepare it anew")
     of_all = f"of-{len(lengths):05}"
     found = []
     for index, length in enumerate(lengths):
