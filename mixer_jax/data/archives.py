@@ -74,9 +74,8 @@ def find_files(source: Path) -> list[File]:
         return [_stated(source.name, str(source))]
     found = []
     for folder, _, names in os.walk(source, followlinks=True):
-        within = os.path.relpath(folder, source).replace(os.sep, "/")
-        prefix = "" if within == "." else f"{within}/"
-        found += [_stated(prefix + name, os.path.join(folder, name)) for name in names]
+        within = Path(folder).relative_to(source)
+        found += [_stated((within / name).as_posix(), os.path.join(folder, name)) for name in names]
     return sorted(found)
 
 
@@ -149,25 +148,27 @@ def list_examples(files: list[File], *, source: Path, split: str | None) -> List
     found, skipped = [], {}
     archives = source.is_dir() and any(_skip_reason(file.name, _TARS) is None for file in files)
     for file in files:
-        is_tar = source.is_file() or _skip_reason(file.name, _TARS) is None
-        if is_tar and source.is_dir() and is_compressed(file):
-            raise ConfigError(f"--source={source}: {file.name} is compressed; unpack the archives of classes first")
-        if is_tar:
-            with open(file.path, "rb") as opened:
-                inside = _class_of(file.name) + "/" if source.is_dir() else ""
-                for name, offset, size, nested in _members(opened, file.path):
-                    archives |= nested
-                    _sort_out(found, skipped, inside + name, file.path, offset, size)
-        else:
+        if source.is_dir() and _skip_reason(file.name, _TARS) is not None:
             _sort_out(found, skipped, file.name, file.path, 0, file.size)
+            continue
+        if source.is_dir() and is_compressed(file):
+            raise ConfigError(f"--source={source}: {file.name} is compressed; unpack the archives of classes first")
+        inside = _class_of(file.name) + "/" if source.is_dir() else ""
+        with open(file.path, "rb") as opened:
+            for name, offset, size, nested in _members(opened, file.path):
+                archives |= nested
+                _sort_out(found, skipped, inside + name, file.path, offset, size)
     if not found:
-        others = f"; {len(skipped)} other files, such as {next(iter(skipped))}" if skipped else ""
+        others = f", but {len(skipped)} other files, such as {next(iter(skipped))}" if skipped else ""
         raise ConfigError(f"--source={source} holds no images ({', '.join(_IMAGES)}){others}; {_LAYOUTS}")
     examples = _layout(found, split or ("full" if archives else None), source)
-    examples.sort(key=lambda example: (example.split, _shuffled(example.name), example.name))
+    examples.sort()
     for one, other in itertools.pairwise(examples):
         if one[:3] == other[:3]:
             raise ConfigError(f"--source={source} holds {one.name} of split {one.split} twice; remove one")
+    # Sorting is stable, so one key after the other: tuples of keys would take more memory than the listing.
+    examples.sort(key=lambda example: _shuffled(example.name))
+    examples.sort(key=lambda example: example.split)
     return Listing(examples, skipped)
 
 
@@ -191,11 +192,11 @@ def _sort_out(found, skipped, name, path, offset, size):
     elif reason := _skip_reason(name, _IMAGES):
         skipped[name] = reason
     else:
-        found.append((tuple(name.split("/")), path, offset, size))
+        found.append((name, path, offset, size))
 
 
 def _shuffled(name):
-    return hashlib.blake2b(os.fsencode(name), digest_size=8).digest()
+    return int.from_bytes(hashlib.blake2b(os.fsencode(name), digest_size=8).digest(), "big")
 
 
 def _class_of(name):
@@ -225,24 +226,26 @@ def _members(opened, title, start=0) -> Iterator[tuple[str, int, int | None, boo
 
 
 def _layout(found, split, source):
-    """Says of which split and class each image is, by the folders that it lies in."""
-    deepest = max(len(parts) for parts, *_ in found)
+    """Says of which split and class each image is, by the folders that it lies in; empties `found`."""
+    deepest = max(name.count("/") for name, *_ in found) + 1
     kept = 2 if split else min(3, deepest)
-    first, last = min(found)[0][:-2], max(found)[0][:-2]  # what these two have in common, all in between have
+    # What the first and the last have in common, all in between have.
+    first, last = (end(name.split("/")[:-2] for name, *_ in found) for end in (min, max))
     shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
     dropped = min(shared, max(0, deepest - kept))  # such as one folder around all of an archive
     examples, strings = [], {}
-    for parts, path, offset, size in found:
-        *folders, file = parts[dropped:]
+    while found:  # taken away one by one, so that not all are in memory twice
+        name, path, offset, size = found.pop()
+        *folders, file = name.split("/")[dropped:]
         if len(folders) != kept - 1 or not folders:
-            raise ConfigError(f"--source={source}: {'/'.join(parts)} lies in {len(parts) - 1} folders; {_LAYOUTS}")
+            raise ConfigError(f"--source={source}: {name} lies in {name.count('/')} folders; {_LAYOUTS}")
         # One string for each name, not one for each image, of which there may be millions.
         of_split, label = (strings.setdefault(text, text) for text in ([split or "train", *folders])[-2:])
         examples.append(Example(of_split, label, file, path, offset, size))
-    for name in sorted({example.split for example in examples}):
+    for name in {example.split for example in examples}:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name == "all":
             raise ConfigError(f"--source={source}: the split name {name!r} is not one that TFDS reads; rename it")
-    for name in sorted({example.label for example in examples}):
+    for name in {example.label for example in examples}:
         if not name.isprintable():
             raise ConfigError(f"--source={source}: the class name {name!r} is not printable UTF-8; rename it")
     return examples

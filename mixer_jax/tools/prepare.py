@@ -26,6 +26,8 @@ ILSVRC2012_img_val.tar. This needs TensorFlow, pip install -e .[tensorflow], and
 """
 
 import os
+import signal
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -49,10 +51,14 @@ def main() -> None:
     common = {"name": _NAME.value, "data_dir": data_dir, "workers": _WORKERS.value}
     if _WORKERS.value is None:
         common["workers"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if tfrecord.is_data_set(source):
-        folder, report = tfrecord.convert(source, **common)
-    else:
-        folder, report = prepare.prepare(source, split=_SPLIT.value, shard_mb=_SHARD_MB.value, **common)
+    try:
+        if tfrecord.is_data_set(source):
+            folder, report = tfrecord.convert(source, **common)
+        else:
+            folder, report = prepare.prepare(source, split=_SPLIT.value, shard_mb=_SHARD_MB.value, **common)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the shards that are written", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
     print(summary(report))
     print(f"prepared {folder}; read it with --config.data.source=tfds:{_NAME.value} --config.data.data_dir={data_dir}")
 
