@@ -22,7 +22,6 @@ from mixer_jax.config import ConfigError
 _IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _TARS = (".tar", ".tar.gz", ".tgz")
 _LAYOUTS = "expected <split>/<class>/<image>, <class>/<image>, or one tar archive of images for each class"
-_BLOCK = 512  # tar's unit: headers and the end of an archive are of whole blocks
 
 
 class File(NamedTuple):
@@ -86,10 +85,8 @@ def of_interest(files: list[File]) -> list[File]:
 
 def fingerprint(files: list[File]) -> str:
     """Returns a hash of the names, sizes and times of files."""
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(os.fsencode(f"{file.name}\0{file.size}\0{file.modified}\n"))
-    return digest.hexdigest()
+    lines = (os.fsencode(f"{file.name}\0{file.size}\0{file.modified}\n") for file in files)
+    return hashlib.sha256(b"".join(lines)).hexdigest()
 
 
 def is_compressed(file: File) -> bool:
@@ -219,7 +216,7 @@ def _members(opened, title, start=0) -> Iterator[tuple[str, int, int | None, boo
                     yield name, start + member.offset_data, member.size if member.isreg() else None, False
             # tarfile takes a damaged header for the end, and what follows would be lost without a word.
             opened.seek(archive.offset)
-            if any(opened.read(_BLOCK)) or opened.tell() != archive.offset + _BLOCK:
+            if any(opened.read(tarfile.BLOCKSIZE)) or opened.tell() != archive.offset + tarfile.BLOCKSIZE:
                 raise ConfigError(f"--source: {title} is cut short or damaged at byte {archive.offset} of it")
     except tarfile.TarError as error:
         raise ConfigError(f"--source: {title} cannot be read as a tar archive: {error}; {_LAYOUTS}") from error
