@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = [
     {"config", "rng", "mesh", "interrupt"},
     {"data", "models", "losses", "mixup", "optim", "state", "metrics", "writer"},
-    {"step", "checkpoint", "progress"},
+    {"step", "checkpoint", "progress", "prepare"},
     {"evaluate", "loop"},
     {"build"},
     {"train", "cli"},
@@ -22,8 +22,8 @@ LAYERS = [
 EVERYWHERE = {"config"}
 HOMES = {
     "grain": {"data"},
-    "tensorflow_datasets": {"data"},
-    "array_record": {"data"},
+    "tensorflow_datasets": {"data", "prepare"},
+    "array_record": {"prepare"},
     "cv2": {"data"},
     "sklearn": {"data"},
     "orbax": {"checkpoint"},

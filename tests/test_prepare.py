@@ -21,7 +21,9 @@ from array_record.python import array_record_module
 
 from mixer_jax import __main__ as command_line
 from mixer_jax.config import ConfigError
-from mixer_jax.data import prepare, sources, tfrecord
+from mixer_jax.data import sources
+from mixer_jax.prepare import images as prepare
+from mixer_jax.prepare import tfrecord
 from mixer_jax.tools import prepare as tool
 
 ROOT = Path(__file__).parents[1]
@@ -226,7 +228,7 @@ class TestLeftOut:
 
 KILLED = """
 import os, pathlib, signal, sys
-from mixer_jax.data import prepare
+from mixer_jax.prepare import images as prepare
 source, data_dir, moment = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), int(sys.argv[3])
 passed = 0
 def killing(function):
@@ -268,7 +270,7 @@ class TestStopped:
         image = encoded(0)
         source = write_files(tmp_path / "in", {f"{label}/{i}.jpg": image for label in "ab" for i in range(1500)})
         command = (
-            f"from pathlib import Path; from mixer_jax.data import prepare; prepare.prepare(Path({str(source)!r}), "
+            f"from pathlib import Path; from mixer_jax.prepare import images; images.prepare(Path({str(source)!r}), "
         )
         command += f"name='shapes', data_dir=Path({str(tmp_path)!r}), shard_mb=0.02, workers=2)"
         process = subprocess.Popen([sys.executable, "-c", command], cwd=ROOT, stderr=subprocess.DEVNULL)

@@ -32,7 +32,7 @@ from pathlib import Path
 
 from absl import flags
 
-from mixer_jax.data import prepare, tfrecord, workspace
+from mixer_jax.prepare import images, tfrecord, workspace
 
 _SOURCE = flags.DEFINE_string("source", None, "Folder or archive of images.")
 _NAME = flags.DEFINE_string("name", None, "Name of the data set: letters, digits and _.")
@@ -55,7 +55,7 @@ def main() -> None:
         if tfrecord.is_data_set(source):
             folder, report = tfrecord.convert(source, **common)
         else:
-            folder, report = prepare.prepare(source, split=_SPLIT.value, shard_mb=_SHARD_MB.value, **common)
+            folder, report = images.prepare(source, split=_SPLIT.value, shard_mb=_SHARD_MB.value, **common)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the shards that are written", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

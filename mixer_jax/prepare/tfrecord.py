@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixer_jax.config import ConfigError
-from mixer_jax.data import archives, shards
-from mixer_jax.data.workspace import INFO, REPORT, WORK, check_space, finish, publish, workspace, write_whole
+from mixer_jax.prepare import archives, shards
+from mixer_jax.prepare.workspace import INFO, REPORT, WORK, check_space, finish, publish, workspace, write_whole
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,9 @@ from tensorflow_datasets.core import example_serializer
 from tqdm import tqdm
 
 from mixer_jax.config import ConfigError
-from mixer_jax.data.archives import Example
 from mixer_jax.data.decode import ImageError, decode_image
-from mixer_jax.data.workspace import WORK
+from mixer_jax.prepare.archives import Example
+from mixer_jax.prepare.workspace import WORK
 
 
 class LeftOut(NamedTuple):
