@@ -24,7 +24,8 @@ def get_config() -> ConfigDict:
     config.profile = False  # trace five steps for TensorBoard's profile plugin
 
     config.data = ConfigDict()
-    config.data.source = ""  # digits, synthetic:<number of examples>, or tfds:<name>
+    # digits, synthetic:<number of examples>, tfds:<name>, or folder:<path> with images at <path>/<split>/<class>/
+    config.data.source = ""
     config.data.data_dir = placeholder(str)  # where TFDS data sets lie; None: TFDS's own default
     config.data.split = "train"
     config.data.num_classes = 1000

@@ -199,12 +199,76 @@ class TestCreate:
     def test_an_unknown_source_is_an_error_that_lists_the_known_ones(self, source):
         message = error_of(source)
         assert f"config.data.source={source!r}" in message
-        assert "known: digits, synthetic:<number of examples>, tfds:<name>" in message
+        assert "known: digits, synthetic:<number of examples>, tfds:<name>, folder:<path>" in message
 
     def test_another_number_of_classes_is_an_error(self):
         message = error_of("digits", num_classes=11)
         assert "config.data.num_classes=11" in message
         assert "digits has 10 classes" in message
+
+
+class TestFolder:
+    FILES = (  # in the order that is expected, with their labels
+        ("cat/10.JPG", 0),
+        ("cat/9.jpeg", 0),
+        ("dog/a.PNG", 1),
+        ("dog/b.webp", 1),
+        ("zebra/c.bmp", 2),
+    )
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        """Images of three classes in `train`, and of two in `test`."""
+        for split, files in {"train": self.FILES, "test": self.FILES[2:]}.items():
+            for number, (file, _) in enumerate(files):
+                path = tmp_path / split / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(encoded(number, path.suffix.lower()))
+        return tmp_path
+
+    def test_files_and_labels_are_in_the_order_of_their_names(self, folder):
+        source = create(f"folder:{folder}")
+        assert len(source) == len(self.FILES)
+        for index, (file, label) in enumerate(self.FILES):
+            assert source[index] == {"image": (folder / "train" / file).read_bytes(), "label": label}
+            assert source[index]["label"].dtype == np.int32
+        assert [example["label"] for example in source] == labels_of(source)  # iteration ends
+
+    def test_a_split_without_some_class_has_the_labels_of_the_others(self, folder):
+        source = create(f"folder:{folder}", split="test")
+        assert source.num_classes == CLASSES
+        assert labels_of(source) == [1, 1, 2]
+
+    def test_a_file_is_read_when_it_is_asked_for(self, folder):
+        source = create(f"folder:{folder}")
+        (folder / "train/cat/10.JPG").write_bytes(b"later")
+        assert source[0]["image"] == b"later"
+
+    def test_what_is_no_image_by_name_is_left_out_and_said(self, folder, caplog, monkeypatch):
+        monkeypatch.setattr(sources.logger, "propagate", True)  # a command's logging may have turned it off
+        for name in ("train/cat/readme.txt", "train/cat/._10.JPG"):
+            (folder / name).write_bytes(b"")
+        (folder / "train/.cache").mkdir()
+        assert len(create(f"folder:{folder}")) == len(self.FILES)
+        assert "2 entries are no images by name, such as cat/._10.JPG" in caplog.text
+
+    def test_an_unknown_split_is_an_error_that_lists_the_splits(self, folder):
+        message = error_of(f"folder:{folder}", split="tset")
+        assert "config.data.split" in message
+        assert "did you mean 'test'? known: test, train" in message
+
+    def test_another_number_of_classes_is_an_error(self, folder):
+        assert "config.data.num_classes=4, but" in error_of(f"folder:{folder}", num_classes=4)
+
+    @pytest.mark.parametrize(
+        ("path", "complaint"), [("nowhere", "no such folder"), ("train/cat", "no folders"), ("", "no image in")]
+    )
+    def test_no_folder_and_no_images_are_errors(self, folder, path, complaint):
+        (folder / "empty/cat").mkdir(parents=True)
+        message = error_of(f"folder:{folder / path}", split="train" if path else "empty")
+        assert message.startswith(f"config.data.source='folder:{folder / path}'")
+        assert complaint in message
+        assert "<class>/" in message
 
 
 class TestTfds:

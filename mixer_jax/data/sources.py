@@ -3,6 +3,8 @@
 An image is uint8 (height, width, 3) or the bytes of an encoded file; a label is a class number.
 """
 
+import logging
+import os
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +12,9 @@ import numpy as np
 from mixer_jax import rng
 from mixer_jax.config import ConfigError, one_of
 
-_KINDS = ("digits", "synthetic:<number of examples>", "tfds:<name>")
+logger = logging.getLogger("mixer_jax")
+
+_KINDS = ("digits", "synthetic:<number of examples>", "tfds:<name>", "folder:<path>")
 _SPLIT_KEYS = "config.data.split or config.eval.splits"  # a source is not told which of them it is opened for
 
 
@@ -28,7 +32,8 @@ def create(source: str, *, split: str, data_dir: str | None, num_classes: int, i
     """Opens a data set.
 
     Args:
-      source: "digits", "synthetic:<number of examples>", or "tfds:<name>" for a prepared TFDS data set.
+      source: "digits", "synthetic:<number of examples>", "tfds:<name>" for a prepared TFDS data set, or
+        "folder:<path>" for image files at <path>/<split>/<class>/.
       split: name of the split; for TFDS also a slice of it, such as "train[:99%]".
       data_dir: where TFDS data sets lie; None for TFDS's own default.
       num_classes: number of classes that the model is made for.
@@ -47,6 +52,8 @@ def create(source: str, *, split: str, data_dir: str | None, num_classes: int, i
         opened = Synthetic(int(name), split=split, num_classes=num_classes, image_size=image_size)
     elif kind == "tfds" and name:
         opened = Tfds(name, split=split, data_dir=data_dir)
+    elif kind == "folder" and name:
+        opened = Folder(name, split=split)
     else:
         raise ConfigError(f"config.data.source={source!r} is unknown; known: {', '.join(_KINDS)}")
     if opened.num_classes != num_classes:
@@ -105,6 +112,53 @@ class Synthetic:
     def __getitem__(self, index: int) -> dict:
         index = range(self._size)[index]  # an IndexError past the end, without which iteration would not end
         return {"image": self._images[index % self._POOL], "label": np.int32(index % self.num_classes)}
+
+
+class Folder:
+    """Image files at <path>/<split>/<class>/, in the order of their names; they are read when they are asked for.
+
+    The classes are numbered in the order of their names, over all splits: a split may lack some.
+    """
+
+    _EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # in any case
+
+    def __init__(self, path: str, *, split: str):
+        key = f"config.data.source='folder:{path}'"
+        if not os.path.isdir(path):
+            raise ConfigError(f"{key}: there is no such folder; expected images at <path>/<split>/<class>/")
+        splits = _folders(path)
+        if not splits:
+            raise ConfigError(f"{key} holds no folders; expected images at <path>/<split>/<class>/")
+        one_of(f"the split of folder:{path} in {_SPLIT_KEYS}", split, splits)
+        classes = sorted({name for known in splits for name in _folders(os.path.join(path, known))})
+        self.num_classes = len(classes)
+        self._root = os.path.join(path, split)
+        self._files, self._labels, others = [], [], []
+        for label, name in enumerate(classes):
+            folder = os.path.join(self._root, name)
+            for file in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+                if file.startswith(".") or not file.lower().endswith(self._EXTENSIONS):
+                    others.append(os.path.join(name, file))
+                else:
+                    self._files.append(os.path.join(name, file))
+                    self._labels.append(label)
+        if not self._files:
+            raise ConfigError(
+                f"{key}: no image in {self._root}; expected <class>/<name> ending in {', '.join(self._EXTENSIONS)}"
+            )
+        if others:
+            logger.warning("%s: %d entries are no images by name, such as %s", self._root, len(others), others[0])
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> dict:
+        with open(os.path.join(self._root, self._files[index]), "rb") as file:
+            return {"image": file.read(), "label": np.int32(self._labels[index])}
+
+
+def _folders(path: str) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))
 
 
 class Tfds:
