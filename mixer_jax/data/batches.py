@@ -29,34 +29,35 @@ def _epoch_order(size: int, seed: int, epoch: int) -> grain.MapDataset:
     return grain.MapDataset.range(size).shuffle(seed=rng.integer(seed, "order", epoch) % 2**32)
 
 
+class _HostShare:
+    """Which positions of the sequence of global batches one host reads: a contiguous part of each batch."""
+
+    def __init__(self, *, batch_size: int, host: int, hosts: int):
+        self._batch_size = batch_size
+        self.per_batch = batch_size // hosts
+        self._first = host * self.per_batch
+
+    def position(self, index: int) -> int:
+        """Returns the position in the sequence of the host's example number `index`."""
+        step, place = divmod(index, self.per_batch)
+        return step * self._batch_size + self._first + place
+
+
 class _TrainExamples:
     """The examples that one host reads for training, in order, from step 0 on."""
 
-    def __init__(
-        self,
-        source: Source,
-        transform: Callable,
-        *,
-        seed: int,
-        batch_size: int,
-        steps: int,
-        host: int,
-        hosts: int,
-    ):
+    def __init__(self, source: Source, transform: Callable, *, seed: int, steps: int, share: _HostShare):
         self._source = source
         self._transform = transform
         self._seed = seed
-        self._batch_size = batch_size
-        self._per_host = batch_size // hosts
-        self._first = host * self._per_host
+        self._share = share
         self._steps = steps
 
     def __len__(self) -> int:
-        return self._steps * self._per_host
+        return self._steps * self._share.per_batch
 
     def __getitem__(self, index: int) -> dict:
-        step, place = divmod(index, self._per_host)
-        position = step * self._batch_size + self._first + place
+        position = self._share.position(index)
         record = self._source[record_index(position, size=len(self._source), seed=self._seed)]
         return self._transform(record, rng.generator(self._seed, "augment", position))
 
@@ -64,19 +65,17 @@ class _TrainExamples:
 class _EvalExamples:
     """The examples that one host evaluates, in order; the last batch is padded with a mask of 0."""
 
-    def __init__(self, source: Source, transform: Callable, *, batch_size: int, host: int, hosts: int):
+    def __init__(self, source: Source, transform: Callable, *, batches: int, share: _HostShare):
         self._source = source
         self._transform = transform
-        self._batch_size = batch_size
-        self._per_host = batch_size // hosts
-        self._first = host * self._per_host
+        self._batches = batches
+        self._share = share
 
     def __len__(self) -> int:
-        return -(-len(self._source) // self._batch_size) * self._per_host
+        return self._batches * self._share.per_batch
 
     def __getitem__(self, index: int) -> dict:
-        step, place = divmod(index, self._per_host)
-        position = step * self._batch_size + self._first + place
+        position = self._share.position(index)
         if position < len(self._source):
             return {**self._transform(self._source[position]), "mask": np.float32(1)}
         return self._padding
@@ -117,9 +116,9 @@ def train_batches(
     Yields:
       {"image": uint8 (batch_size / hosts, height, width, 3), "label": int32 (batch_size / hosts,)}.
     """
-    examples = _TrainExamples(source, transform, seed=seed, batch_size=batch_size, steps=stop, host=host, hosts=hosts)
-    per_host = batch_size // hosts
-    return _batches(examples, per_host, start=start, threads=threads, prefetch=prefetch)
+    share = _HostShare(batch_size=batch_size, host=host, hosts=hosts)
+    examples = _TrainExamples(source, transform, seed=seed, steps=stop, share=share)
+    return _batches(examples, share.per_batch, start=start, threads=threads, prefetch=prefetch)
 
 
 def eval_batches(
@@ -146,8 +145,9 @@ def eval_batches(
     Yields:
       As `train_batches`, with "mask" float32 (batch_size / hosts,): 0 for the padding of the last batch.
     """
-    examples = _EvalExamples(source, transform, batch_size=batch_size, host=host, hosts=hosts)
-    return _batches(examples, batch_size // hosts, start=0, threads=threads, prefetch=prefetch)
+    share = _HostShare(batch_size=batch_size, host=host, hosts=hosts)
+    examples = _EvalExamples(source, transform, batches=-(-len(source) // batch_size), share=share)
+    return _batches(examples, share.per_batch, start=0, threads=threads, prefetch=prefetch)
 
 
 def _batches(examples, per_host: int, *, start: int, threads: int, prefetch: int) -> Iterator[HostBatch]:

@@ -3,6 +3,8 @@
 import cv2
 import numpy as np
 
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # of the files that are taken for images, in any case
+
 
 class ImageError(ValueError):
     """An image cannot be decoded or is no RGB or grey uint8 array; the message says what was received."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from mixer_jax import rng
 from mixer_jax.config import ConfigError, one_of
+from mixer_jax.data.decode import EXTENSIONS
 
 logger = logging.getLogger("mixer_jax")
 
@@ -120,8 +121,6 @@ class Folder:
     The classes are numbered in the order of their names, over all splits: a split may lack some.
     """
 
-    _EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")  # in any case
-
     def __init__(self, path: str, *, split: str):
         key = f"config.data.source='folder:{path}'"
         if not os.path.isdir(path):
@@ -137,14 +136,14 @@ class Folder:
         for label, name in enumerate(classes):
             folder = os.path.join(self._root, name)
             for file in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
-                if file.startswith(".") or not file.lower().endswith(self._EXTENSIONS):
+                if file.startswith(".") or not file.lower().endswith(EXTENSIONS):
                     others.append(os.path.join(name, file))
                 else:
                     self._files.append(os.path.join(name, file))
                     self._labels.append(label)
         if not self._files:
             raise ConfigError(
-                f"{key}: no image in {self._root}; expected <class>/<name> ending in {', '.join(self._EXTENSIONS)}"
+                f"{key}: no image in {self._root}; expected <class>/<name> ending in {', '.join(EXTENSIONS)}"
             )
         if others:
             logger.warning("%s: %d entries are no images by name, such as %s", self._root, len(others), others[0])

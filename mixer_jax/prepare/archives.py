@@ -18,8 +18,8 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from mixer_jax.config import ConfigError
+from mixer_jax.data.decode import EXTENSIONS
 
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _TARS = (".tar", ".tar.gz", ".tgz")
 _LAYOUTS = "expected <split>/<class>/<image>, <class>/<image>, or one tar archive of images for each class"
 
@@ -80,7 +80,7 @@ def find_files(source: Path) -> list[File]:
 
 def of_interest(files: list[File]) -> list[File]:
     """Returns those of a source's files that are not left out for their names."""
-    return [file for file in files if len(files) == 1 or _skip_reason(file.name, (*_IMAGES, *_TARS)) is None]
+    return [file for file in files if len(files) == 1 or _skip_reason(file.name, (*EXTENSIONS, *_TARS)) is None]
 
 
 def fingerprint(files: list[File]) -> str:
@@ -157,7 +157,7 @@ def list_examples(files: list[File], *, source: Path, split: str | None) -> List
                 _sort_out(found, skipped, inside + name, file.path, offset, size)
     if not found:
         others = f", but {len(skipped)} other files, such as {next(iter(skipped))}" if skipped else ""
-        raise ConfigError(f"--source={source} holds no images ({', '.join(_IMAGES)}){others}; {_LAYOUTS}")
+        raise ConfigError(f"--source={source} holds no images ({', '.join(EXTENSIONS)}){others}; {_LAYOUTS}")
     examples = _layout(found, split or ("full" if archives else None), source)
     examples.sort()
     for one, other in itertools.pairwise(examples):
@@ -186,7 +186,7 @@ def _skip_reason(name, suffixes):
 def _sort_out(found, skipped, name, path, offset, size):
     if size is None:
         skipped[name] = "it is a link in an archive"
-    elif reason := _skip_reason(name, _IMAGES):
+    elif reason := _skip_reason(name, EXTENSIONS):
         skipped[name] = reason
     else:
         found.append((name, path, offset, size))

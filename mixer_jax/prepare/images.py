@@ -81,7 +81,7 @@ def _write(files, source, split, shard_mb, workers, folder, name):
     classes = sorted({example.label for example in listing.examples})
     planned = _plan_shards(listing.examples, classes, name, shard_mb)
     tasks = [shard for of_split in planned.values() for shard in of_split]
-    missing = [shard for shard in tasks if not (folder / shard.name).exists()]
+    missing = shards.missing(tasks, folder)
     needed = sum(sum(example.size for example in shard.examples) + shards.room(len(shard)) for shard in missing)
     check_space(folder, needed)
     logger.info(

@@ -90,6 +90,11 @@ def room(examples: int) -> int:
     return (128 << 10) + 256 * examples
 
 
+def missing(shards: list[Shard], folder: Path) -> list[Shard]:
+    """Returns those shards that are not in the folder yet."""
+    return [shard for shard in shards if not (folder / shard.name).exists()]
+
+
 def write(shards: list[Shard], folder: Path, *, workers: int) -> list[dict]:
     """Writes those shards that are not there yet.
 
@@ -106,16 +111,16 @@ def write(shards: list[Shard], folder: Path, *, workers: int) -> list[dict]:
     """
     for stale in (folder / WORK).glob("*.part"):
         stale.unlink()
-    missing = [shard for shard in shards if not (folder / shard.name).exists()]
+    to_write = missing(shards, folder)
     total = sum(map(len, shards))
-    done = total - sum(map(len, missing))
+    done = total - sum(map(len, to_write))
     with tqdm(total=total, initial=done, unit="img", desc="write", disable=None, dynamic_ncols=True) as bar:
         try:
-            if workers == 1 or len(missing) < 2:
-                for shard in missing:
+            if workers == 1 or len(to_write) < 2:
+                for shard in to_write:
                     _write_shard(shard, folder, bar.update)
             else:
-                _write_in_processes(missing, folder, min(workers, len(missing)), bar)
+                _write_in_processes(to_write, folder, min(workers, len(to_write)), bar)
         except OSError as error:
             raise ConfigError(
                 f"writing to {folder} has stopped: {error}; the same command goes on from there"

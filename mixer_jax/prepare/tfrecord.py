@@ -45,7 +45,7 @@ def is_data_set(source: Path) -> bool:
 
 
 def convert(source: Path, *, name: str, data_dir: Path, workers: int = 1) -> tuple[Path, dict]:
-    """Converts a data set, or goes on with converting it; arguments and errors are as in prepare.prepare.
+    """Converts a data set, or goes on with converting it; arguments and errors are as in images.prepare.
 
     Args:
       source: the folder <name>[/<config>]/<version> of a data set whose shards are TFRecord files.
@@ -89,7 +89,7 @@ def _shards(source, info, split):
 
 def _write(planned, info, source, folder, workers):
     tasks = [shard for of_split in planned.values() for shard in of_split]
-    missing = [shard for shard in tasks if not (folder / shard.name).exists()]
+    missing = shards.missing(tasks, folder)
     check_space(folder, sum(Path(shard.path).stat().st_size + shards.room(len(shard)) for shard in missing))
     results = dict(zip((task.name for task in tasks), shards.write(tasks, folder, workers=workers), strict=True))
     report = {
