@@ -30,8 +30,12 @@ def get_config() -> ConfigDict:
     config.data.split = "train"
     config.data.num_classes = 1000
     config.data.image_size = 224  # pixels
-    config.data.threads = 16  # that read and augment; they wait for disks and decoders more than they compute
-    config.data.prefetch = 2  # batches held ready on the host
+    config.data.exif_orientation = False  # whether to turn images as their EXIF tag says; published figures do not
+    # Processes that make the batches, or 0 for the main one; Python itself runs on one core of each. Their batches pass
+    # through /dev/shm, which must hold about four of each process.
+    config.data.workers = 0
+    config.data.threads = 16  # of each process; they wait for disks and decoders more than they compute
+    config.data.prefetch = 2  # batches that each process holds ready or works on
     config.data.train = ConfigDict()
     config.data.train.crop = "inception"  # inception (5-100 % of the area), pad (by 1/8, then crop), or none
     config.data.train.flip = True  # left-right, with probability 1/2

@@ -29,7 +29,7 @@ make_environment() {
     }
   fi
   # A stamp holds what was installed from; the environment with an extra serves those without it, too.
-  content=$(cat setup.py pyproject.toml requirements.lock | cksum)
+  content=$(cat setup.py pyproject.toml requirements.lock mixer_jax/data/region.c | cksum)
   for stamp in ".venv/installed-$extra" .venv/installed-test; do
     if [ "$(cat "$stamp" 2>/dev/null)" = "$content" ]; then
       return

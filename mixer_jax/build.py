@@ -114,20 +114,24 @@ def _open_source(config: ConfigDict, split: str) -> sources.Source:
 
 def _reading(config: ConfigDict) -> dict:
     """Returns how this host reads its share of every batch."""
-    if config.data.threads < 0:
-        raise ConfigError(f"config.data.threads={config.data.threads}; expected 0 or a positive number")
+    for key in ("workers", "threads"):
+        if config.data[key] < 0:
+            raise ConfigError(f"config.data.{key}={config.data[key]}; expected 0 or a positive number")
     if config.data.prefetch < 1:
         raise ConfigError(f"config.data.prefetch={config.data.prefetch}; expected a positive number of batches")
     return {
         "host": jax.process_index(),
         "hosts": jax.process_count(),
+        "workers": config.data.workers,
         "threads": config.data.threads,
         "prefetch": config.data.prefetch,
     }
 
 
 def _train_batches(config: ConfigDict, source: sources.Source, total_steps: int, device_mesh: jax.sharding.Mesh):
-    transform = transforms.make_train_transform(size=config.data.image_size, **config.data.train)
+    transform = transforms.make_train_transform(
+        size=config.data.image_size, exif_orientation=config.data.exif_orientation, **config.data.train
+    )
     seed, batch_size, reading = config.seed, config.batch_size, _reading(config)
 
     def from_step(start: int) -> Iterator[step.Batch]:
@@ -146,7 +150,9 @@ def _train_batches(config: ConfigDict, source: sources.Source, total_steps: int,
 
 
 def _evaluators(config: ConfigDict, model: nn.Module, device_mesh: jax.sharding.Mesh) -> dict[str, step.Evaluator]:
-    transform = transforms.make_eval_transform(size=config.data.image_size, **config.data.evaluate)
+    transform = transforms.make_eval_transform(
+        size=config.data.image_size, exif_orientation=config.data.exif_orientation, **config.data.evaluate
+    )
     batch_size, reading = config.eval.batch_size, _reading(config)
     eval_step = jax.jit(
         step.make_eval_step(model, loss=losses.create(config.loss.name)),

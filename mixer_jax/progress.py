@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import jax
+import numpy as np
 from clu import asynclib
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -23,7 +24,8 @@ class TrainReport(periodic_actions.PeriodicAction):
     """Writes the training metrics and the progress every so many steps, without making the device wait.
 
     The metrics of a step are fetched in a background thread, which notes when the device had them: the rate is that of
-    the device, not of the thread that hands it work. On a terminal the progress is a bar, in a log a line a report.
+    the device, not of the thread that hands it work. Of "replaced_images" all steps since the last report are counted.
+    On a terminal the progress is a bar, in a log a line a report.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class TrainReport(periodic_actions.PeriodicAction):
         self._batch_size = batch_size
         self._pool = asynclib.Pool("TrainReport", max_workers=1)
         self._metrics = {}
+        self._replaced = []  # by step since the last report
         self._first = start + 1
         self._counted = start  # the last step whose images are in a rate
         self._since = time.monotonic()
@@ -53,6 +56,7 @@ class TrainReport(periodic_actions.PeriodicAction):
     def step_done(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Takes the metrics (scalars on the device) of a step; to be called after every step."""
         self._metrics = metrics
+        self._replaced.append(metrics["replaced_images"])
         if step == self._first:
             self._pool(self._exclude_first)(step, metrics)
         self(step)
@@ -92,10 +96,11 @@ class TrainReport(periodic_actions.PeriodicAction):
 
     def _apply(self, step: int, t: float) -> None:
         del t  # the time at which the step was handed to the device, not at which it was done
-        self._pool(self._write)(step, self._metrics)
+        self._pool(self._write)(step, {**self._metrics, "replaced_images": self._replaced})
+        self._replaced = []
 
     def _write(self, step, metrics):
-        values = {f"train/{name}": float(value) for name, value in jax.device_get(metrics).items()}
+        values = {f"train/{name}": float(np.sum(value)) for name, value in jax.device_get(metrics).items()}
         now = time.monotonic()
         self._spend(now - self._since)
         seconds = self._seconds + now - self._since
@@ -107,6 +112,8 @@ class TrainReport(periodic_actions.PeriodicAction):
         if steps:
             rate = values["train/img_sec_core"] = steps * self._batch_size / seconds / jax.device_count()
             progress += f", {rate:,.1f} img/sec/core"
+        if replaced := int(values["train/replaced_images"]):
+            progress += f", {replaced} images replaced"
         values["train/core_days"] = self.core_days
         self._writer.write_scalars(step, values)
         self._bar.set_postfix_str(progress, refresh=False)

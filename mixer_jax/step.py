@@ -40,9 +40,9 @@ def make_train_step(
       mixup: parameter of mixup's Beta distribution; 0 for none.
 
     Returns:
-      A pure function (state, batch) -> (state, metrics). The batch holds "image" uint8 (n, height, width, 3) and
-      "label" int32 (n,). The metrics are scalars: "loss" and "top1" of the batch (against the first of mixed
-      labels), "grad_norm" before clipping, "update_norm" and "learning_rate".
+      A pure function (state, batch) -> (state, metrics). The batch holds "image" uint8 (n, height, width, 3), "label"
+      int32 (n,) and "replaced" bool (n,). The metrics are scalars: "loss" and "top1" of the batch (against the first of
+      mixed labels), "grad_norm" before clipping, "update_norm", "learning_rate", and "replaced_images", a count.
     """
 
     def train_step(state, batch):
@@ -64,6 +64,7 @@ def make_train_step(
             "grad_norm": optax.tree.norm(grads),
             "update_norm": optax.tree.norm(updates),
             "learning_rate": schedule(state.step),
+            "replaced_images": batch["replaced"].sum(dtype=jnp.int32),
         }
         params = optax.apply_updates(state.params, updates)
         return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics

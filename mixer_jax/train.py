@@ -20,7 +20,16 @@ from mixer_jax.interrupt import InterruptRequest
 logger = logging.getLogger("mixer_jax")
 
 # Keys that change neither the data, nor the state, nor the length of a run: they may change when it resumes.
-_FREE_KEYS = ("log_every", "profile", "eval", "checkpoint", "data.data_dir", "data.threads", "data.prefetch")
+_FREE_KEYS = (
+    "log_every",
+    "profile",
+    "eval",
+    "checkpoint",
+    "data.data_dir",
+    "data.workers",
+    "data.threads",
+    "data.prefetch",
+)
 
 
 @dataclasses.dataclass(frozen=True)

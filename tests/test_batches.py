@@ -2,6 +2,9 @@
 
 import collections
 import itertools
+import multiprocessing
+import os
+import signal
 import tracemalloc
 
 import numpy as np
@@ -31,6 +34,9 @@ class Numbers:
         self.read.append(index)
         return {"image": np.full((2, 3, 3), 1 + index % 255, np.uint8), "label": np.int32(index)}
 
+    def describe(self, index):
+        return f"number {index}"
+
 
 def with_draws(record, generator):
     return {**record, "draws": generator.random(2)}
@@ -40,11 +46,29 @@ def unchanged(record):
     return record
 
 
-def train(source, *, seed=SEED, batch_size=BATCH, start=0, stop=6, threads=0, prefetch=2, **host):
+class WithBroken(Numbers):
+    """Numbers of which some cannot be decoded: those of `broken`, in the transforms below."""
+
+    def __init__(self, size, broken):
+        super().__init__(size)
+        self.broken = broken
+
+    def __getitem__(self, index):
+        record = super().__getitem__(index)
+        return {**record, "image": None} if index in self.broken else record
+
+
+def decoded(record, *generator):
+    if record["image"] is None:
+        raise ImageError(f"record {record['label']} is broken")
+    return with_draws(record, *generator) if generator else record
+
+
+def train(source, *, transform=with_draws, seed=SEED, batch_size=BATCH, start=0, stop=6, threads=0, prefetch=2, **host):
     return list(
         train_batches(
             source,
-            with_draws,
+            transform,
             seed=seed,
             batch_size=batch_size,
             start=start,
@@ -56,8 +80,8 @@ def train(source, *, seed=SEED, batch_size=BATCH, start=0, stop=6, threads=0, pr
     )
 
 
-def evaluate(source, *, batch_size=BATCH, threads=0, prefetch=2, **host):
-    return list(eval_batches(source, unchanged, batch_size=batch_size, threads=threads, prefetch=prefetch, **host))
+def evaluate(source, *, transform=unchanged, batch_size=BATCH, threads=0, prefetch=2, **host):
+    return list(eval_batches(source, transform, batch_size=batch_size, threads=threads, prefetch=prefetch, **host))
 
 
 def joined(batches_of_hosts):
@@ -86,7 +110,8 @@ def straight(size, *, steps, seed=SEED, batch_size=BATCH):
     epochs = -(-steps * batch_size // size)
     sequence = itertools.chain.from_iterable(epoch_order(size, seed, epoch) for epoch in range(epochs))
     examples = [
-        with_draws(source[index], rng.generator(seed, "augment", position)) for position, index in enumerate(sequence)
+        {**with_draws(source[index], rng.generator(seed, "augment", position)), "replaced": np.bool_(False)}
+        for position, index in enumerate(sequence)
     ]
     for step in range(steps):
         batch = examples[step * batch_size : (step + 1) * batch_size]
@@ -149,6 +174,7 @@ class TestTrainBatches:
             "image": ((4, 2, 3, 3), np.uint8),
             "label": ((4,), np.int32),
             "draws": ((4, 2), np.float64),
+            "replaced": ((4,), np.bool_),
         }
 
     def test_an_epoch_shows_every_record_once(self):
@@ -221,11 +247,68 @@ class TestTrainBatches:
         class Broken(Numbers):
             def __getitem__(self, index):
                 if index == 5:
-                    raise ImageError("record 5")
+                    raise OSError("record 5")
                 return super().__getitem__(index)
 
-        with pytest.raises(ImageError, match="record 5"):
+        with pytest.raises(OSError, match="record 5"):
             train(Broken(8), threads=threads)
+
+    @pytest.mark.parametrize("threads", [0, 4])
+    def test_an_image_that_cannot_be_decoded_is_replaced_by_that_of_the_next_position(self, threads, caplog):
+        size, broken = 13, {3, 5, 7}
+        received = train(WithBroken(size, broken), transform=decoded, threads=threads)
+        sequence = [record_index(position, size=size, seed=SEED) for position in range(6 * BATCH + size)]
+        for step, batch in enumerate(received):
+            for place in range(BATCH):
+                position = step * BATCH + place
+                after = next(index for index in sequence[position:] if index not in broken)
+                assert batch["label"][place] == after
+                assert batch["replaced"][place] == (sequence[position] in broken)
+                assert (batch["image"][place] == 1 + after).all()
+                np.testing.assert_array_equal(batch["draws"][place], rng.generator(SEED, "augment", position).random(2))
+        # Said once of each image, although each comes several times.
+        assert sorted(caplog.messages) == [
+            f"number {index}: record {index} is broken; another image takes its place" for index in sorted(broken)
+        ]
+
+    def test_where_no_image_can_be_decoded_it_is_an_error(self):
+        with pytest.raises(ImageError, match="from position 0 on, 11 in a row, cannot be decoded; the last is number"):
+            train(WithBroken(40, range(40)), transform=decoded)
+
+
+class TestWorkers:
+    """Processes of their own, which take seconds to start."""
+
+    def test_make_the_same_batches_and_their_death_is_an_error(self):
+        batches = train_batches(
+            WithBroken(13, {3}),
+            decoded,
+            seed=SEED,
+            batch_size=BATCH,
+            start=1,
+            stop=500,
+            workers=2,
+            threads=2,
+            prefetch=1,
+        )
+        received = list(itertools.islice(batches, 5))
+        assert_same(received, train(WithBroken(13, {3}), transform=decoded, start=1))
+        processes = multiprocessing.active_children()
+        assert len(processes) == 2
+        # What reaches all processes of a terminal or a job stops none of them.
+        for process in processes:
+            os.kill(process.pid, signal.SIGINT)
+            os.kill(process.pid, signal.SIGTERM)
+        for _ in itertools.islice(batches, 8):
+            pass
+        assert all(process.is_alive() for process in processes)
+        os.kill(processes[0].pid, signal.SIGKILL)
+        with pytest.raises(RuntimeError, match=r"one of config\.data\.workers=2 processes .* died: .* exit code -9"):
+            for _ in batches:
+                pass
+        for process in processes:
+            process.join(30)
+            assert not process.is_alive()
 
 
 class TestEvalBatches:
@@ -272,3 +355,8 @@ class TestEvalBatches:
     def test_a_second_pass_is_like_the_first(self):
         source = Numbers(11)
         assert_same(evaluate(source), evaluate(source))
+
+    @pytest.mark.parametrize("threads", [0, 4])
+    def test_an_image_that_cannot_be_decoded_is_an_error_that_names_it(self, threads):
+        with pytest.raises(ImageError, match="number 5: record 5 is broken"):
+            evaluate(WithBroken(13, {5}), transform=decoded, threads=threads)

@@ -34,7 +34,7 @@ TABLE_4 = {
     "mixer_h14_jft": (14, 0.001, 0.03, None, 0, 0),
 }
 # Sizes of the training splits, and the steps that follow at batch 4096 (rounded down).
-IMAGES = {"i1k": round(0.99 * 1_281_167), "i21k": 14_197_122 - 51_200, "jft": 303_000_000}
+IMAGES = {"i1k": round(0.99 * 1_281_167), "i21k": 14_197_122 - 51_200, "jft": 303_000_000, "cifar10": 50_000}
 STEPS = {"mixer_b16_i1k": 92_897, "mixer_s32_jft": 369_873, "mixer_b16_jft": 517_822, "mixer_h14_jft": 1_035_644}
 
 
@@ -91,10 +91,11 @@ def test_recipe_builds_all_its_objects_and_reads_all_its_keys(name):
     batch = {
         "image": jax.ShapeDtypeStruct((8, config.data.image_size, config.data.image_size, 3), "uint8"),
         "label": jax.ShapeDtypeStruct((8,), "int32"),
+        "replaced": jax.ShapeDtypeStruct((8,), "bool"),
     }
     after, metrics = jax.eval_shape(program.train_step, shapes, batch)
     assert jax.tree.structure(after) == jax.tree.structure(shapes)
-    assert set(metrics) == {"loss", "top1", "grad_norm", "update_norm", "learning_rate"}
+    assert set(metrics) == {"loss", "top1", "grad_norm", "update_norm", "learning_rate", "replaced_images"}
 
 
 def test_a_run_reads_the_keys_of_the_loop(tiny_config, tmp_path):
@@ -106,7 +107,7 @@ def test_a_run_reads_the_keys_of_the_loop(tiny_config, tmp_path):
 
 
 def test_table_4_is_complete():
-    assert set(TABLE_4) == set(RECIPES) - {"digits"}
+    assert set(TABLE_4) == set(RECIPES) - {"digits", "mixer_s4_cifar10"}
 
 
 @pytest.mark.parametrize("name", TABLE_4)
@@ -260,6 +261,7 @@ WRONG_VALUES = {
     "mixup": (-0.5, "config.mixup=-0.5"),
     "data.num_classes": (11, "config.data.num_classes=11, but digits has 10 classes"),
     "data.source": ("digit", "config.data.source='digit' is unknown"),
+    "data.workers": (-1, "config.data.workers=-1"),
     "data.threads": (-1, "config.data.threads=-1"),
     "data.prefetch": (0, "config.data.prefetch=0"),
     "data.split": ("trian", "'trian' is unknown; did you mean 'train'"),

@@ -29,7 +29,7 @@ HOMES = {
     "orbax": {"checkpoint"},
     "clu": {"writer", "progress"},
     "tensorboard": {"writer"},
-    "absl": {"main", "cli", "tools", "__main__"},
+    "absl": {"main", "cli", "tools", "__main__", "data"},
 }
 
 

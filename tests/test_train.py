@@ -58,6 +58,7 @@ def test_a_run_writes_its_metrics_config_events_and_checkpoints(tiny_config, tmp
             "train/loss",
             "train/top1",
             "train/grad_norm",
+            "train/replaced_images",
             "train/update_norm",
             "train/learning_rate",
             "train/img_sec_core",

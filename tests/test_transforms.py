@@ -1,5 +1,6 @@
 """Decoding, crops and transform chains against slow references, closed forms and golden values."""
 
+import io
 import math
 import pickle
 import struct
@@ -8,6 +9,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from mixer_jax.config import ConfigError
 from mixer_jax.data import transforms
@@ -25,8 +27,15 @@ from mixer_jax.data.transforms import (
     resmall_crop,
 )
 
-TRAIN = {"size": 24, "crop": "inception", "flip": True, "randaugment_layers": 2, "randaugment_magnitude": 15}
-EVALUATE = {"size": 24, "crop": "resmall", "resize": 32}
+TRAIN = {
+    "size": 24,
+    "exif_orientation": False,
+    "crop": "inception",
+    "flip": True,
+    "randaugment_layers": 2,
+    "randaugment_magnitude": 15,
+}
+EVALUATE = {"size": 24, "exif_orientation": False, "crop": "resmall", "resize": 32}
 
 
 def noise(*shape, seed=0):
@@ -90,6 +99,13 @@ class TestDecode:
         encoded = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGBA2BGRA))[1].tobytes()
         np.testing.assert_array_equal(decode_image(encoded), image[..., :3])
 
+    def test_cmyk(self):
+        image = np.full((16, 16, 3), (200, 60, 20), np.uint8)
+        image[8:] = 20, 120, 220
+        file = io.BytesIO()
+        Image.fromarray(image).convert("CMYK").save(file, "JPEG", quality=95)
+        assert np.abs(decode_image(file.getvalue()).astype(int) - image).max() < 8
+
     def test_palette(self):
         def chunk(kind, data):
             return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -102,14 +118,25 @@ class TestDecode:
         expected = [[[255, 0, 0], [0, 255, 0]], [[1, 2, 3], [255, 0, 0]]]
         np.testing.assert_array_equal(decode_image(encoded), expected)
 
-    def test_exif_orientation_is_ignored(self):
+    def test_exif_orientation_is_ignored_unless_asked_for(self):
         plain = encode(noise(8, 16, 3), ".jpg")
         # One directory with the one entry 0x0112 (orientation) = 6, a quarter turn.
         tiff = b"MM\x00\x2a" + struct.pack(">IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
         segment = b"Exif\x00\x00" + tiff
         turned = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + plain[2:]
-        assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (16, 8, 3)
         np.testing.assert_array_equal(decode_image(turned), decode_image(plain))
+        np.testing.assert_array_equal(decode_image(turned, exif_orientation=True), np.rot90(decode_image(plain), -1))
+        for exif_orientation, expected in ((False, plain), (True, encode(np.rot90(decode_image(plain), -1)))):
+            keys = {"exif_orientation": exif_orientation}
+            ours, theirs = (
+                [
+                    make_train_transform(**TRAIN | keys)({"image": image, "label": 3}, np.random.default_rng(0)),
+                    make_eval_transform(**EVALUATE | keys)({"image": image, "label": 3}),
+                ]
+                for image in (turned, expected)
+            )
+            for one, other in zip(ours, theirs, strict=True):
+                np.testing.assert_array_equal(one["image"], other["image"])
 
     @pytest.mark.parametrize(
         "encoded", [b"", b"no image", encode(noise(64, 64, 3), ".jpg")[:600], encode(noise(9, 9, 3))[:99]]
@@ -350,6 +377,7 @@ class TestTrainTransform:
             ("crop", "inceptoin", "data.train.crop='inceptoin'.*'inception'"),
             ("crop", None, "data.train.crop='None'.*'none'"),
             ("flip", 1, "data.train.flip=1; expected True or False"),
+            ("exif_orientation", "yes", "data.exif_orientation='yes'; expected True or False"),
             ("randaugment_layers", -1, "data.train.randaugment_layers=-1;.* at least 0"),
             ("randaugment_layers", True, "data.train.randaugment_layers=True"),
             ("randaugment_magnitude", 31, "data.train.randaugment_magnitude=31;.* 0 to 30"),

@@ -106,14 +106,18 @@ def report(out, clock, every=2, stop=100, start=0):
     return made
 
 
+def metrics_of(loss, replaced=0):
+    return {"loss": loss, "replaced_images": np.int32(replaced)}
+
+
 def test_metrics_are_fetched_without_waiting_for_them(clock):
     out = Collected()
     made = report(out, clock)
     late = Later(3.0)
-    made.step_done(1, {"loss": np.float32(4)})
+    made.step_done(1, metrics_of(np.float32(4)))
     made.flush()
-    made.step_done(2, {"loss": late})  # returns although step 2 is not computed
-    made.step_done(3, {"loss": np.float32(2)})
+    made.step_done(2, metrics_of(late))  # returns although step 2 is not computed
+    made.step_done(3, metrics_of(np.float32(2)))
     assert out.written == {}
     clock.now += 1.0
     late.done.set()
@@ -126,7 +130,7 @@ def test_rates_leave_out_the_compilation_and_pauses_and_core_days_the_pauses(clo
     monkeypatch.setattr(progress.jax, "device_count", lambda: 4)
     out = Collected()
     made = report(out, clock)
-    metrics = {"loss": np.float32(1)}
+    metrics = metrics_of(np.float32(1))
 
     def step(number, seconds):
         clock.now += seconds
@@ -147,10 +151,24 @@ def test_rates_leave_out_the_compilation_and_pauses_and_core_days_the_pauses(clo
     made.close()
 
 
+def test_replaced_images_are_counted_over_the_steps_of_a_report(clock, caplog):
+    out = Collected()
+    made = report(out, clock, every=3, stop=6)
+    with caplog.at_level("INFO", logger="mixer_jax"):
+        for number, replaced in enumerate((1, 0, 2, 0, 0, 0), start=1):
+            clock.now += 1.0
+            made.step_done(number, metrics_of(np.float32(1), replaced))
+            made.flush()
+    made.close()
+    assert [out.written[step]["train/replaced_images"] for step in (3, 6)] == [3, 0]
+    assert "3 images replaced" in caplog.messages[0]
+    assert "replaced" not in caplog.messages[1]
+
+
 def test_the_first_report_of_a_single_step_has_no_rate(clock):
     out = Collected()
     made = report(out, clock, every=1)
-    made.step_done(1, {"loss": np.float32(1)})
+    made.step_done(1, metrics_of(np.float32(1)))
     made.flush()
     assert "train/img_sec_core" not in out.written[1]
     made.close()
@@ -161,7 +179,7 @@ def test_progress_is_a_line_with_step_loss_rate_and_time_left(clock, caplog):
     with caplog.at_level("INFO", logger="mixer_jax"):
         for number in (1, 2):
             clock.now += 2.0
-            made.step_done(number, {"loss": np.float32(1.25)})
+            made.step_done(number, metrics_of(np.float32(1.25)))
             made.flush()
     made.close()
     rate = 64 / 2.0 / progress.jax.device_count()
@@ -174,10 +192,10 @@ def test_what_fails_in_the_background_fails_the_run(clock):
             raise OSError("no space left on device")
 
     made = report(Full(), clock)
-    made.step_done(1, {"loss": np.float32(1)})
+    made.step_done(1, metrics_of(np.float32(1)))
     made.flush()
     clock.now += 1.0
-    made.step_done(2, {"loss": np.float32(1)})
+    made.step_done(2, metrics_of(np.float32(1)))
     with pytest.raises(asynclib.AsyncError, match="no space left on device"):
         made.flush()
     made.close()

@@ -6,15 +6,28 @@ function of (seed, position).
 """
 
 import functools
+import logging
+import multiprocessing
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
+from concurrent import futures
 
 import grain
 import numpy as np
+from absl import flags
 
 from mixer_jax import rng
+from mixer_jax.data.decode import ImageError
 from mixer_jax.data.sources import Source
 
+logger = logging.getLogger("mixer_jax")
+
 HostBatch = dict[str, np.ndarray]
+
+_TASK = 8  # examples that a thread takes at a time: each change of hands costs as much as a small image
+_REPLACEMENTS = 10  # that are tried for an image: where so many in a row cannot be decoded, it is not the image
 
 
 def record_index(position: int, *, size: int, seed: int) -> int:
@@ -29,63 +42,6 @@ def _epoch_order(size: int, seed: int, epoch: int) -> grain.MapDataset:
     return grain.MapDataset.range(size).shuffle(seed=rng.integer(seed, "order", epoch) % 2**32)
 
 
-class _HostShare:
-    """Which positions of the sequence of global batches one host reads: a contiguous part of each batch."""
-
-    def __init__(self, *, batch_size: int, host: int, hosts: int):
-        self._batch_size = batch_size
-        self.per_batch = batch_size // hosts
-        self._first = host * self.per_batch
-
-    def position(self, index: int) -> int:
-        """Returns the position in the sequence of the host's example number `index`."""
-        step, place = divmod(index, self.per_batch)
-        return step * self._batch_size + self._first + place
-
-
-class _TrainExamples:
-    """The examples that one host reads for training, in order, from step 0 on."""
-
-    def __init__(self, source: Source, transform: Callable, *, seed: int, steps: int, share: _HostShare):
-        self._source = source
-        self._transform = transform
-        self._seed = seed
-        self._share = share
-        self._steps = steps
-
-    def __len__(self) -> int:
-        return self._steps * self._share.per_batch
-
-    def __getitem__(self, index: int) -> dict:
-        position = self._share.position(index)
-        record = self._source[record_index(position, size=len(self._source), seed=self._seed)]
-        return self._transform(record, rng.generator(self._seed, "augment", position))
-
-
-class _EvalExamples:
-    """The examples that one host evaluates, in order; the last batch is padded with a mask of 0."""
-
-    def __init__(self, source: Source, transform: Callable, *, batches: int, share: _HostShare):
-        self._source = source
-        self._transform = transform
-        self._batches = batches
-        self._share = share
-
-    def __len__(self) -> int:
-        return self._batches * self._share.per_batch
-
-    def __getitem__(self, index: int) -> dict:
-        position = self._share.position(index)
-        if position < len(self._source):
-            return {**self._transform(self._source[position]), "mask": np.float32(1)}
-        return self._padding
-
-    @functools.cached_property
-    def _padding(self) -> dict:
-        like = self._transform(self._source[0])  # once: a large last batch may be padding for the most part
-        return {**{name: np.zeros_like(value) for name, value in like.items()}, "mask": np.float32(0)}
-
-
 def train_batches(
     source: Source,
     transform: Callable[[dict, np.random.Generator], dict],
@@ -96,10 +52,13 @@ def train_batches(
     stop: int,
     host: int = 0,
     hosts: int = 1,
+    workers: int = 0,
     threads: int,
     prefetch: int,
 ) -> Iterator[HostBatch]:
     """Yields this host's share of the training batches of steps `start` to `stop` - 1.
+
+    An image that cannot be decoded is replaced by that of the next position of the sequence, and said so.
 
     Args:
       source: the training data.
@@ -110,15 +69,20 @@ def train_batches(
       stop: the step before which to end.
       host: number of this host.
       hosts: number of hosts.
-      threads: threads that read and transform examples; 0 to do it in the caller's.
-      prefetch: batches to hold ready.
+      workers: processes that make the batches, in turns; 0 to make them in this one.
+      threads: threads of each process that read and transform examples; 0 to use none.
+      prefetch: batches that each process holds ready or works on.
 
     Yields:
-      {"image": uint8 (batch_size / hosts, height, width, 3), "label": int32 (batch_size / hosts,)}.
+      {"image": uint8 (batch_size / hosts, height, width, 3), "label": int32 (batch_size / hosts,), "replaced": bool
+      (batch_size / hosts,), True where another image stands}.
+
+    Raises (while it yields):
+      ImageError: too many images in a row cannot be decoded.
+      RuntimeError: a worker process died.
     """
-    share = _HostShare(batch_size=batch_size, host=host, hosts=hosts)
-    examples = _TrainExamples(source, transform, seed=seed, steps=stop, share=share)
-    return _batches(examples, share.per_batch, start=start, threads=threads, prefetch=prefetch)
+    examples = _TrainExamples(source, transform, seed)
+    return _batches(examples, start, stop, batch_size, host, hosts, workers, threads, prefetch)
 
 
 def eval_batches(
@@ -128,10 +92,11 @@ def eval_batches(
     batch_size: int,
     host: int = 0,
     hosts: int = 1,
+    workers: int = 0,
     threads: int,
     prefetch: int,
 ) -> Iterator[HostBatch]:
-    """Yields this host's share of batches that hold every example exactly once.
+    """Yields this host's share of batches that hold every example exactly once, in order.
 
     Args:
       source: the data to evaluate on.
@@ -139,18 +104,160 @@ def eval_batches(
       batch_size: examples of a batch, over all hosts; a multiple of `hosts`.
       host: number of this host.
       hosts: number of hosts.
+      workers: as in `train_batches`.
       threads: as in `train_batches`.
       prefetch: as in `train_batches`.
 
     Yields:
-      As `train_batches`, with "mask" float32 (batch_size / hosts,): 0 for the padding of the last batch.
+      As `train_batches`, with "mask" float32 (batch_size / hosts,), 0 for the padding of the last batch, in the place
+      of "replaced".
+
+    Raises (while it yields):
+      ImageError: an image cannot be decoded; the message names it.
+      RuntimeError: a worker process died.
     """
-    share = _HostShare(batch_size=batch_size, host=host, hosts=hosts)
-    examples = _EvalExamples(source, transform, batches=-(-len(source) // batch_size), share=share)
-    return _batches(examples, share.per_batch, start=0, threads=threads, prefetch=prefetch)
+    examples = _EvalExamples(source, transform)
+    return _batches(examples, 0, -(-len(source) // batch_size), batch_size, host, hosts, workers, threads, prefetch)
 
 
-def _batches(examples, per_host: int, *, start: int, threads: int, prefetch: int) -> Iterator[HostBatch]:
-    read = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetch * per_host if threads else 0)
-    dataset = grain.MapDataset.source(examples)[start * per_host :]
-    return iter(dataset.to_iter_dataset(read).batch(per_host))
+class _TrainExamples:
+    """The example at each position of the training sequence."""
+
+    def __init__(self, source: Source, transform: Callable, seed: int):
+        self._source = source
+        self._transform = transform
+        self._seed = seed
+        self._reported = set()
+
+    def __call__(self, position: int) -> dict:
+        for replacement in range(_REPLACEMENTS + 1):
+            index = record_index(position + replacement, size=len(self._source), seed=self._seed)
+            try:
+                example = self._transform(self._source[index], rng.generator(self._seed, "augment", position))
+            except ImageError as error:
+                self._report(index, error)
+            else:
+                return {**example, "replaced": np.bool_(replacement)}
+        raise ImageError(
+            f"the images from position {position} on, {_REPLACEMENTS + 1} in a row, cannot be decoded; the last is "
+            f"{self._source.describe(index)}"
+        )
+
+    def _report(self, index: int, error: ImageError) -> None:
+        if index not in self._reported:  # once, and not in every epoch
+            self._reported.add(index)
+            logger.warning("%s: %s; another image takes its place", self._source.describe(index), error)
+
+
+class _EvalExamples:
+    """The examples of a source at their positions, and padding behind them."""
+
+    def __init__(self, source: Source, transform: Callable):
+        self._source = source
+        self._transform = transform
+
+    def __call__(self, position: int) -> dict:
+        if position < len(self._source):
+            return {**self._example(position), "mask": np.float32(1)}
+        return self._padding
+
+    def _example(self, index: int) -> dict:
+        try:
+            return self._transform(self._source[index])
+        except ImageError as error:
+            raise ImageError(f"{self._source.describe(index)}: {error}") from error
+
+    @functools.cached_property
+    def _padding(self) -> dict:
+        like = self._example(0)  # once: a large last batch may be padding for the most part
+        return {**{name: np.zeros_like(value) for name, value in like.items()}, "mask": np.float32(0)}
+
+
+def _batches(examples, start, stop, batch_size, host, hosts, workers, threads, prefetch) -> Iterator[HostBatch]:
+    """Yields a host's share of the batches `start` to `stop` - 1, by Grain."""
+    batches = _HostBatches(examples, count=stop, batch_size=batch_size, host=host, hosts=hosts, threads=threads)
+    in_threads = bool(threads or workers)
+    read = grain.ReadOptions(num_threads=prefetch * in_threads, prefetch_buffer_size=prefetch * in_threads)
+    dataset = grain.MapDataset.source(batches)[start:].to_iter_dataset(read)
+    if workers:
+        if not flags.FLAGS.is_parsed():  # Grain reads flags of its own, also in programs that use none
+            flags.FLAGS.mark_as_parsed()
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
+        dataset = dataset.mp_prefetch(options, worker_init_fn=_begin_worker)
+    iterator = iter(dataset)
+    try:
+        yield from iterator
+    except RuntimeError as error:
+        if "process was terminated" not in str(error):
+            raise
+        raise RuntimeError(
+            f"one of config.data.workers={workers} processes that make the batches died: {error} "
+            "The usual reason is too little memory, or too little of it in /dev/shm"
+        ) from error
+    finally:
+        iterator.close()
+        batches.close()
+
+
+class _HostBatches:
+    """One host's share of every batch, by number; several threads make the examples of a batch."""
+
+    def __init__(
+        self, examples: Callable[[int], dict], *, count: int, batch_size: int, host: int, hosts: int, threads: int
+    ):
+        self._examples = examples
+        self._count = count
+        self._batch_size = batch_size
+        self._size = batch_size // hosts
+        self._offset = host * self._size
+        self._threads = threads
+        self._pool = self._new_pool()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __getitem__(self, number: int) -> HostBatch:
+        first = number * self._batch_size + self._offset
+        example = self._examples(first)
+        # Filled in place: Grain's own batching copies examples, which is a tenth of the time that photographs take.
+        batch = {name: np.empty((self._size, *value.shape), value.dtype) for name, value in example.items()}
+
+        def fill(places):
+            for place in places:
+                for name, value in (self._examples(first + place) if place else example).items():
+                    batch[name][place] = value
+
+        if self._pool is None:
+            fill(range(self._size))
+        else:
+            parts = [range(at, min(at + _TASK, self._size)) for at in range(0, self._size, _TASK)]
+            for _ in self._pool.map(fill, parts):  # raises what one of the examples raised
+                pass
+        return batch
+
+    def close(self) -> None:
+        """Leaves the batches that are being made as they are."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _new_pool(self) -> futures.ThreadPoolExecutor | None:
+        return futures.ThreadPoolExecutor(self._threads, "examples") if self._threads else None
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_pool": None}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._pool = self._new_pool()  # threads do not follow to a worker process
+
+
+def _begin_worker(_number: int, _count: int) -> None:
+    # Ctrl-C and many a scheduler's SIGTERM reach all processes; the main one still needs batches to stop in order.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)  # nobody is left to take the batches, and Grain would wait for ever

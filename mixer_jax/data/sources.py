@@ -28,6 +28,10 @@ class Source(Protocol):
 
     def __getitem__(self, index: int) -> dict: ...
 
+    def describe(self, index: int) -> str:
+        """Returns what a message is to call an example."""
+        ...
+
 
 def create(source: str, *, split: str, data_dir: str | None, num_classes: int, image_size: int) -> Source:
     """Opens a data set.
@@ -92,6 +96,10 @@ class Digits:
     def __getitem__(self, index: int) -> dict:
         return {"image": self._images[index], "label": self._labels[index]}
 
+    def describe(self, index: int) -> str:
+        """Returns "scan <index> of the digits"."""
+        return f"scan {index} of the digits"
+
 
 class Synthetic:
     """Noise, labelled in turn: needs no files, and costs almost nothing to read."""
@@ -113,6 +121,10 @@ class Synthetic:
     def __getitem__(self, index: int) -> dict:
         index = range(self._size)[index]  # an IndexError past the end, without which iteration would not end
         return {"image": self._images[index % self._POOL], "label": np.int32(index % self.num_classes)}
+
+    def describe(self, index: int) -> str:
+        """Returns "synthetic example <index>"."""
+        return f"synthetic example {index}"
 
 
 class Folder:
@@ -152,8 +164,12 @@ class Folder:
         return len(self._files)
 
     def __getitem__(self, index: int) -> dict:
-        with open(os.path.join(self._root, self._files[index]), "rb") as file:
+        with open(self.describe(index), "rb") as file:
             return {"image": file.read(), "label": np.int32(self._labels[index])}
+
+    def describe(self, index: int) -> str:
+        """Returns the path of the file."""
+        return os.path.join(self._root, self._files[index])
 
 
 def _folders(path: str) -> list[str]:
@@ -187,10 +203,12 @@ class Tfds:
         record = self._records[index]
         label = np.int32(record["label"])
         if not 0 <= label < self.num_classes:  # -1 is how TFDS marks an example without a label
-            raise ConfigError(
-                f"example {index} of {self._title} has label {label}; expected 0 to {self.num_classes - 1}"
-            )
+            raise ConfigError(f"{self.describe(index)} has label {label}; expected 0 to {self.num_classes - 1}")
         return {"image": record["image"], "label": label}
+
+    def describe(self, index: int) -> str:
+        """Returns "example <index> of split <split> of tfds:<name>"."""
+        return f"example {index} of {self._title}"
 
 
 def _prepared_builder(name: str, data_dir: str | None):

@@ -1,8 +1,8 @@
 """Host-side image transforms: crops, flips, and the chains that training and evaluation apply to one example.
 
-Images are uint8 (H, W, 3) RGB arrays; all randomness comes from the NumPy generator that is passed in. The
-crops are those of google-research/big_vision `pp/ops_image.py`, called the reference below. Resizing is
-OpenCV's on uint8, within one grey level of the exact value, as is the reference, which truncates.
+Images are uint8 (H, W, 3) RGB arrays, or encoded where a chain begins; all randomness comes from the NumPy generator
+that is passed in. The crops are those of google-research/big_vision `pp/ops_image.py`, called the reference below.
+Resizing is OpenCV's on uint8, within one grey level of the exact value, as is the reference, which truncates.
 """
 
 import functools
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from mixer_jax.config import ConfigError, one_of
-from mixer_jax.data.decode import as_rgb
+from mixer_jax.data.decode import as_rgb, decode_crop
 from mixer_jax.data.randaugment import rand_augment
 
 _CROP_ATTEMPTS = 100  # default of tf.image.sample_distorted_bounding_box
@@ -48,7 +48,7 @@ def _sample_box(
 
 
 def inception_crop(
-    image: np.ndarray,
+    image: bytes | np.ndarray,
     size: int,
     rng: np.random.Generator,
     area: tuple[float, float] = (0.05, 1.0),
@@ -57,7 +57,7 @@ def inception_crop(
     """Crops a random box and resizes it, bilinearly and without antialiasing, to a square.
 
     Args:
-      image: uint8 (H, W, 3), RGB.
+      image: encoded, of which only what the box needs is decoded, or uint8 (H, W), (H, W, 1) or (H, W, 3).
       size: side of the result, in pixels.
       rng: source of the box.
       area: range of the box's area, as a fraction of the image's.
@@ -68,8 +68,7 @@ def inception_crop(
 
     Source: "Going deeper with convolutions" (arXiv 1409.4842), Section 6.
     """
-    top, left, height, width = _sample_box(*image.shape[:2], rng, area, aspect)
-    box = image[top : top + height, left : left + width]
+    box = decode_crop(image, lambda height, width: _sample_box(height, width, rng, area, aspect))
     return cv2.resize(box, (size, size), interpolation=cv2.INTER_LINEAR)
 
 
@@ -93,16 +92,16 @@ def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return image
 
 
-def resize_only(image: np.ndarray, size: int, _rng: np.random.Generator) -> np.ndarray:
+def resize_only(image: bytes | np.ndarray, size: int, _rng: np.random.Generator) -> np.ndarray:
     """Resizes to (size, size) without regard to the aspect ratio: the training "crop" without randomness."""
-    return resize_image(image, size, size)
+    return resize_image(as_rgb(image), size, size)
 
 
-def pad_crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+def pad_crop(image: bytes | np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
     """Pads with size // 8 zeros on each side and crops at random; for small images such as CIFAR's.
 
     Args:
-      image: uint8 (H, W, 3), RGB; resized to (size, size) first.
+      image: as in `inception_crop`; resized to (size, size) first.
       size: side of the result, in pixels.
       rng: source of the position.
 
@@ -110,7 +109,7 @@ def pad_crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarr
       uint8 (size, size, 3), RGB.
     """
     pad = size // 8
-    image = resize_image(image, size, size)
+    image = resize_image(as_rgb(image), size, size)
     padded = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=0)
     top, left = rng.integers(2 * pad + 1, size=2)
     return padded[top : top + size, left : left + size]
@@ -170,12 +169,19 @@ _EVAL_CROPS = {"resize": resize_crop, "resmall": resmall_crop}
 
 
 def make_train_transform(
-    *, size: int, crop: str, flip: bool, randaugment_layers: int, randaugment_magnitude: float
+    *,
+    size: int,
+    exif_orientation: bool,
+    crop: str,
+    flip: bool,
+    randaugment_layers: int,
+    randaugment_magnitude: float,
 ) -> Callable[[Mapping, np.random.Generator], dict]:
     """Builds what training does to one example: crop, flip, then RandAugment.
 
     Args:
       size: config.data.image_size, side of the result in pixels.
+      exif_orientation: config.data.exif_orientation, whether to turn images as their EXIF tag says first.
       crop: config.data.train.crop, one of "inception", "pad" and "none".
       flip: config.data.train.flip, whether to mirror left and right with probability 1/2.
       randaugment_layers: config.data.train.randaugment_layers, operations an image; 0 for none.
@@ -190,15 +196,21 @@ def make_train_transform(
     """
     _check_integer("config.data.image_size", size, 1)
     one_of("config.data.train.crop", str(crop), _TRAIN_CROPS)
-    if not isinstance(flip, bool):
-        raise ConfigError(f"config.data.train.flip={flip!r}; expected True or False")
+    _check_switch("config.data.exif_orientation", exif_orientation)
+    _check_switch("config.data.train.flip", flip)
     _check_integer("config.data.train.randaugment_layers", randaugment_layers, 0)
     magnitude = randaugment_magnitude
     if type(magnitude) not in (int, float) or not 0 <= magnitude <= _MAX_MAGNITUDE:
         key = "config.data.train.randaugment_magnitude"
         raise ConfigError(f"{key}={magnitude!r}; expected a number from 0 to {_MAX_MAGNITUDE}")
     return functools.partial(
-        _train_example, size=size, crop=crop, flip=flip, layers=randaugment_layers, magnitude=magnitude
+        _train_example,
+        size=size,
+        exif_orientation=exif_orientation,
+        crop=crop,
+        flip=flip,
+        layers=randaugment_layers,
+        magnitude=magnitude,
     )
 
 
@@ -207,23 +219,28 @@ def _train_example(
     rng: np.random.Generator,
     *,
     size: int,
+    exif_orientation: bool,
     crop: str,
     flip: bool,
     layers: int,
     magnitude: float,
 ) -> dict[str, np.ndarray]:
-    image = _TRAIN_CROPS[crop](as_rgb(example["image"]), size, rng)
+    image = example["image"]
+    if exif_orientation:
+        image = as_rgb(image, exif_orientation=True)
+    image = _TRAIN_CROPS[crop](image, size, rng)
     if flip:
         image = horizontal_flip(image, rng)
     image = rand_augment(image, layers, magnitude, rng)
     return {"image": np.ascontiguousarray(image), "label": np.int32(example["label"])}
 
 
-def make_eval_transform(*, size: int, crop: str, resize: int) -> Callable[[Mapping], dict]:
+def make_eval_transform(*, size: int, exif_orientation: bool, crop: str, resize: int) -> Callable[[Mapping], dict]:
     """Builds what evaluation does to one example.
 
     Args:
       size: config.data.image_size, side of the result in pixels.
+      exif_orientation: as in `make_train_transform`.
       crop: config.data.evaluate.crop, "resize" for `resize_crop` or "resmall" for `resmall_crop`.
       resize: config.data.evaluate.resize, in pixels, at least `size`.
 
@@ -234,16 +251,24 @@ def make_eval_transform(*, size: int, crop: str, resize: int) -> Callable[[Mappi
       ConfigError: an argument is not of the values above.
     """
     _check_integer("config.data.image_size", size, 1)
+    _check_switch("config.data.exif_orientation", exif_orientation)
     one_of("config.data.evaluate.crop", str(crop), _EVAL_CROPS)
     _check_integer("config.data.evaluate.resize", resize, size, " (config.data.image_size)")
-    return functools.partial(_eval_example, size=size, crop=crop, resize=resize)
+    return functools.partial(_eval_example, size=size, exif_orientation=exif_orientation, crop=crop, resize=resize)
 
 
-def _eval_example(example: Mapping, *, size: int, crop: str, resize: int) -> dict[str, np.ndarray]:
-    image = _EVAL_CROPS[crop](as_rgb(example["image"]), resize, size)
+def _eval_example(
+    example: Mapping, *, size: int, exif_orientation: bool, crop: str, resize: int
+) -> dict[str, np.ndarray]:
+    image = _EVAL_CROPS[crop](as_rgb(example["image"], exif_orientation=exif_orientation), resize, size)
     return {"image": np.ascontiguousarray(image), "label": np.int32(example["label"])}
 
 
 def _check_integer(key: str, value: int, least: int, why: str = "") -> None:
     if type(value) is not int or value < least:  # isinstance would let True pass
         raise ConfigError(f"{key}={value!r}; expected an integer of at least {least}{why}")
+
+
+def _check_switch(key: str, value: bool) -> None:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key}={value!r}; expected True or False")
