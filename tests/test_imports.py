@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"config", "rng", "mesh", "interrupt"},
+    {"config", "rng", "mesh", "interrupt", "hardware"},
     {"data", "models", "losses", "mixup", "optim", "state", "metrics", "writer"},
     {"step", "checkpoint", "progress", "prepare"},
     {"evaluate", "loop"},
