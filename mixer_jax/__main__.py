@@ -12,16 +12,17 @@ from mixer_jax.config import ConfigError, one_of
 
 def run(argv: list[str]) -> None:
     """Hands the command line to the command's module, whose docstring is its help and whose flags are its own."""
-    commands = sorted(module.name for module in pkgutil.iter_modules(tools.__path__))
+    commands = sorted(module.name.replace("_", " ") for module in pkgutil.iter_modules(tools.__path__))
     if len(argv) < 2 or argv[1] in ("--help", "-h", "-help", "help"):
         print(f"usage: python -m mixer_jax <command> --help\ncommands: {', '.join(commands)}")
         sys.exit(0 if len(argv) > 1 else 2)
+    command = next((name for name in (" ".join(argv[1:3]), argv[1]) if name in commands), argv[1])
     try:
-        one_of("command", argv[1], commands)
+        one_of("command", command, commands)
     except ConfigError as error:
         cli.fail(error)
-    tool = importlib.import_module(f"mixer_jax.tools.{argv[1]}")  # only this one's flags and imports
-    sys.argv[0] = f"mixer_jax {argv[1]}"  # what messages begin with
+    tool = importlib.import_module(f"mixer_jax.tools.{command.replace(' ', '_')}")  # only this one's flags and imports
+    sys.argv[0] = f"mixer_jax {command}"  # what messages begin with
     sys.modules["__main__"].__doc__ = tool.__doc__  # what --help shows
     flags.adopt_module_key_flags(tool)
 
@@ -34,7 +35,7 @@ def run(argv: list[str]) -> None:
         except ConfigError as error:
             cli.fail(error)
 
-    app.run(main, argv=[sys.argv[0], *argv[2:]], flags_parser=cli.parse_flags)
+    app.run(main, argv=[sys.argv[0], *argv[1 + len(command.split()) :]], flags_parser=cli.parse_flags)
 
 
 if __name__ == "__main__":  # the processes that a command starts import this module too

@@ -50,7 +50,7 @@ def build_program(config: ConfigDict) -> Program:
     """
     device_mesh = mesh.create()
     _check(config, device_mesh)
-    source = _open_source(config, config.data.split)
+    source = open_source(config, config.data.split)
     total_steps = config_lib.training_steps(
         steps=config.steps, epochs=config.epochs, batch_size=config.batch_size, num_examples=len(source)
     )
@@ -101,7 +101,8 @@ def _check(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> None:
         raise ConfigError(f"config.mixup={config.mixup}; expected 0 for none, or a positive parameter")
 
 
-def _open_source(config: ConfigDict, split: str) -> sources.Source:
+def open_source(config: ConfigDict, split: str) -> sources.Source:
+    """Opens a split of a config's data set; raises a ConfigError where that cannot be done."""
     data = config.data
     return sources.create(
         data.source,
@@ -160,7 +161,7 @@ def _evaluators(config: ConfigDict, model: nn.Module, device_mesh: jax.sharding.
     )
 
     def evaluator(split: str) -> step.Evaluator:
-        source = _open_source(config, split)
+        source = open_source(config, split)
 
         def all_batches() -> Iterator[step.Batch]:
             host_batches = batches.eval_batches(source, transform, batch_size=batch_size, **reading)

@@ -14,7 +14,7 @@ LAYERS = [
     {"step", "checkpoint", "progress", "prepare"},
     {"evaluate", "loop"},
     {"build"},
-    {"train", "cli"},
+    {"train", "cli", "benchmark"},
     {"tools"},
     {"__main__"},
 ]

@@ -1,0 +1,1 @@
+"""How fast the parts of a training are, each by itself."""
