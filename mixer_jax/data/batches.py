@@ -82,7 +82,8 @@ def train_batches(
       RuntimeError: a worker process died.
     """
     examples = _TrainExamples(source, transform, seed)
-    return _batches(examples, start, stop, batch_size, host, hosts, workers, threads, prefetch)
+    batches = _HostBatches(examples, count=stop, batch_size=batch_size, host=host, hosts=hosts, threads=threads)
+    return _read(batches, start=start, workers=workers, prefetch=prefetch)
 
 
 def eval_batches(
@@ -116,8 +117,9 @@ def eval_batches(
       ImageError: an image cannot be decoded; the message names it.
       RuntimeError: a worker process died.
     """
-    examples = _EvalExamples(source, transform)
-    return _batches(examples, 0, -(-len(source) // batch_size), batch_size, host, hosts, workers, threads, prefetch)
+    examples, count = _EvalExamples(source, transform), -(-len(source) // batch_size)
+    batches = _HostBatches(examples, count=count, batch_size=batch_size, host=host, hosts=hosts, threads=threads)
+    return _read(batches, start=0, workers=workers, prefetch=prefetch)
 
 
 class _TrainExamples:
@@ -173,32 +175,6 @@ class _EvalExamples:
         return {**{name: np.zeros_like(value) for name, value in like.items()}, "mask": np.float32(0)}
 
 
-def _batches(examples, start, stop, batch_size, host, hosts, workers, threads, prefetch) -> Iterator[HostBatch]:
-    """Yields a host's share of the batches `start` to `stop` - 1, by Grain."""
-    batches = _HostBatches(examples, count=stop, batch_size=batch_size, host=host, hosts=hosts, threads=threads)
-    in_threads = bool(threads or workers)
-    read = grain.ReadOptions(num_threads=prefetch * in_threads, prefetch_buffer_size=prefetch * in_threads)
-    dataset = grain.MapDataset.source(batches)[start:].to_iter_dataset(read)
-    if workers:
-        if not flags.FLAGS.is_parsed():  # Grain reads flags of its own, also in programs that use none
-            flags.FLAGS.mark_as_parsed()
-        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-        dataset = dataset.mp_prefetch(options, worker_init_fn=_begin_worker)
-    iterator = iter(dataset)
-    try:
-        yield from iterator
-    except RuntimeError as error:
-        if "process was terminated" not in str(error):
-            raise
-        raise RuntimeError(
-            f"one of config.data.workers={workers} processes that make the batches died: {error} "
-            "The usual reason is too little memory, or too little of it in /dev/shm"
-        ) from error
-    finally:
-        iterator.close()
-        batches.close()
-
-
 class _HostBatches:
     """One host's share of every batch, by number; several threads make the examples of a batch."""
 
@@ -210,7 +186,7 @@ class _HostBatches:
         self._batch_size = batch_size
         self._size = batch_size // hosts
         self._offset = host * self._size
-        self._threads = threads
+        self.threads = threads
         self._pool = self._new_pool()
 
     def __len__(self) -> int:
@@ -241,7 +217,7 @@ class _HostBatches:
             self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _new_pool(self) -> futures.ThreadPoolExecutor | None:
-        return futures.ThreadPoolExecutor(self._threads, "examples") if self._threads else None
+        return futures.ThreadPoolExecutor(self.threads, "examples") if self.threads else None
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_pool": None}
@@ -249,6 +225,31 @@ class _HostBatches:
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
         self._pool = self._new_pool()  # threads do not follow to a worker process
+
+
+def _read(batches: _HostBatches, *, start: int, workers: int, prefetch: int) -> Iterator[HostBatch]:
+    """Yields the batches from number `start` on, made ahead by Grain."""
+    ahead = prefetch if workers or batches.threads else 0
+    read = grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead)
+    dataset = grain.MapDataset.source(batches)[start:].to_iter_dataset(read)
+    if workers:
+        if not flags.FLAGS.is_parsed():  # Grain reads flags of its own, also in programs that use none
+            flags.FLAGS.mark_as_parsed()
+        options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
+        dataset = dataset.mp_prefetch(options, worker_init_fn=_begin_worker)
+    iterator = iter(dataset)
+    try:
+        yield from iterator
+    except RuntimeError as error:
+        if "process was terminated" not in str(error):
+            raise
+        raise RuntimeError(
+            f"one of config.data.workers={workers} processes that make the batches died: {error} "
+            "The usual reason is too little memory, or too little of it in /dev/shm"
+        ) from error
+    finally:
+        iterator.close()
+        batches.close()
 
 
 def _begin_worker(_number: int, _count: int) -> None:
