@@ -34,7 +34,8 @@ def get_config() -> ConfigDict:
     # Processes that make the batches, or 0 for the main one; Python itself runs on one core of each. Their batches pass
     # through /dev/shm, which must hold about four of each process.
     config.data.workers = 0
-    config.data.threads = 16  # of each process; they wait for disks and decoders more than they compute
+    # Of each process, that read and augment; None: one for each CPU core, at most 16. More help where reading is slow.
+    config.data.threads = placeholder(int)
     config.data.prefetch = 2  # batches that each process holds ready or works on
     config.data.train = ConfigDict()
     config.data.train.crop = "inception"  # inception (5-100 % of the area), pad (by 1/8, then crop), or none

@@ -8,11 +8,13 @@ import jax
 from ml_collections import ConfigDict
 
 from mixer_jax import config as config_lib
-from mixer_jax import losses, mesh, models, optim, step
+from mixer_jax import hardware, losses, mesh, models, optim, step
 from mixer_jax import state as state_lib
 from mixer_jax.config import ConfigError
 from mixer_jax.data import batches, sources, transforms
 from mixer_jax.evaluate.accuracy import METRICS, accuracy
+
+_MOST_THREADS = 16  # by default: of more, most would wait for Python, which runs on one core of a process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,15 +118,16 @@ def open_source(config: ConfigDict, split: str) -> sources.Source:
 def _reading(config: ConfigDict) -> dict:
     """Returns how this host reads its share of every batch."""
     for key in ("workers", "threads"):
-        if config.data[key] < 0:
+        if (config.data[key] or 0) < 0:
             raise ConfigError(f"config.data.{key}={config.data[key]}; expected 0 or a positive number")
     if config.data.prefetch < 1:
         raise ConfigError(f"config.data.prefetch={config.data.prefetch}; expected a positive number of batches")
+    threads = config.data.threads
     return {
         "host": jax.process_index(),
         "hosts": jax.process_count(),
         "workers": config.data.workers,
-        "threads": config.data.threads,
+        "threads": min(hardware.cpu_cores(), _MOST_THREADS) if threads is None else threads,
         "prefetch": config.data.prefetch,
     }
 

@@ -1,9 +1,10 @@
-"""Published peaks of TPUs and GPUs, by the device kind that JAX reports.
+"""What the machine has: its CPU cores, and the published peaks of TPUs and GPUs by the device kind that JAX reports.
 
 Peaks are those of dense matrix products; NVIDIA's datasheets also state twice as much for sparse ones.
 """
 
 import dataclasses
+import os
 
 _GIB = 2**30
 
@@ -82,3 +83,8 @@ _GPUS = {
 def of(device_kind: str) -> Chip | None:
     """Returns the chip of `jax.Device.device_kind`, such as "TPU v3" or "NVIDIA H200", or None if it is not known."""
     return (_TPUS | _GPUS).get(device_kind)
+
+
+def cpu_cores() -> int:
+    """Returns on how many CPU cores this process may run."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

@@ -1,7 +1,6 @@
 """How fast the input pipeline of a config is by itself, on images of its data set that are held in memory."""
 
 import itertools
-import os
 import statistics
 import sys
 import time
@@ -58,7 +57,7 @@ def measure(
         "images": len(examples),
         "image_size": config.data.image_size,
         "batch_size": batch_size,
-        "cores": cores(),
+        "cores": hardware.cpu_cores(),
         "jpeg": "region" if jpeg.REGION_IS_BUILT else "whole",
         "pipelines": {
             name: {
@@ -177,11 +176,6 @@ def _needed(config: ConfigDict) -> dict[str, int]:
     model = models.create(**config.model, num_classes=config.data.num_classes)
     flops = 3 * forward_flops(model, config.data.image_size)
     return {chip: round(hardware.of(chip).bfloat16_flops / flops) for chip in _CHIPS}
-
-
-def cores() -> int:
-    """Returns on how many cores this process may run."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def as_text(report: dict) -> str:

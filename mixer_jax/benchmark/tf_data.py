@@ -37,4 +37,4 @@ def batches(encoded: Sequence[bytes], *, size: int, batch_size: int) -> Iterator
     data = tf.data.Dataset.from_tensor_slices(list(encoded)).repeat()
     data = data.map(crop, num_parallel_calls=tf.data.AUTOTUNE)
     data = data.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
-    return iter(data.as_numpy_iterator())
+    yield from data.as_numpy_iterator()

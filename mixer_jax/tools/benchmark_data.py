@@ -13,6 +13,7 @@ import json
 from absl import flags
 from ml_collections import config_flags
 
+from mixer_jax import hardware
 from mixer_jax.benchmark import input as input_pipeline
 from mixer_jax.config import ConfigError
 
@@ -43,7 +44,7 @@ def main() -> None:
 
 def _counts(flag: str, values: list[str] | None) -> list[int]:
     if values is None:
-        return [2**power for power in range(10) if 2**power <= input_pipeline.cores()]
+        return [2**power for power in range(10) if 2**power <= hardware.cpu_cores()]
     if not all(value.isdecimal() and int(value) for value in values):
         raise ConfigError(f"--{flag}={','.join(values)}; expected positive numbers, such as 1,2,4, or none at all")
     return [int(value) for value in values]

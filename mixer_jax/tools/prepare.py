@@ -25,13 +25,13 @@ ILSVRC2012_img_val.tar. This needs TensorFlow, pip install -e .[tensorflow], and
   tfds build imagenet2012 --manual_dir=<folder of the two> --data_dir=<folder> --file_format=array_record
 """
 
-import os
 import signal
 import sys
 from pathlib import Path
 
 from absl import flags
 
+from mixer_jax import hardware
 from mixer_jax.prepare import images, tfrecord, workspace
 
 _SOURCE = flags.DEFINE_string("source", None, "Folder or archive of images.")
@@ -50,7 +50,7 @@ def main() -> None:
     source, data_dir = (Path(flag.value).expanduser() for flag in (_SOURCE, _DATA_DIR))
     common = {"name": _NAME.value, "data_dir": data_dir, "workers": _WORKERS.value}
     if _WORKERS.value is None:
-        common["workers"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        common["workers"] = hardware.cpu_cores()
     try:
         if tfrecord.is_data_set(source):
             folder, report = tfrecord.convert(source, **common)
