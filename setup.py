@@ -17,6 +17,7 @@ setup(
     install_requires=[
         "absl-py",
         "array-record",
+        "cloudpickle",
         "clu>=0.0.12",
         "flax>=0.12.8",
         "grain>=0.2.18",

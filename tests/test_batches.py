@@ -5,6 +5,8 @@ import itertools
 import multiprocessing
 import os
 import signal
+import threading
+import time
 import tracemalloc
 
 import numpy as np
@@ -302,13 +304,31 @@ class TestWorkers:
         for _ in itertools.islice(batches, 8):
             pass
         assert all(process.is_alive() for process in processes)
-        os.kill(processes[0].pid, signal.SIGKILL)
+        os.kill(processes[0].pid, signal.SIGKILL)  # which nothing blocks
         with pytest.raises(RuntimeError, match=r"one of config\.data\.workers=2 processes .* died: .* exit code -9"):
             for _ in batches:
                 pass
         for process in processes:
             process.join(30)
             assert not process.is_alive()
+
+    def test_the_death_of_one_that_is_starting_is_an_error_too(self):
+        source = Numbers(13)
+        source.read = list(range(10**5))  # more than a pipe holds at once
+        batches = train_batches(
+            source, with_draws, seed=SEED, batch_size=BATCH, start=0, stop=500, workers=1, threads=0, prefetch=1
+        )
+
+        def kill():
+            while not (processes := multiprocessing.active_children()):
+                time.sleep(0.001)
+            os.kill(processes[0].pid, signal.SIGKILL)
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        with pytest.raises(RuntimeError, match="died"):
+            next(batches)
+        killer.join()
 
 
 class TestEvalBatches:
