@@ -20,8 +20,15 @@ def get_config() -> ConfigDict:
     config.epochs = placeholder(float)
     config.steps = placeholder(int)
     config.mixup = 0.0  # parameter p of Beta(p, p); 0: no mixup
+    # Parts that the batch is cut into, one after the other through the model: activations of one part, gradient of all.
+    config.accumulation_steps = 1
     config.log_every = 50  # steps between training metrics
     config.profile = False  # trace five steps for TensorBoard's profile plugin
+
+    config.mesh = ConfigDict()
+    # Devices that share one copy of parameters and optimizer state; a divisor of their number. 1: each has a copy, the
+    # fastest as long as it fits. A batch is cut over all devices in any case.
+    config.mesh.fsdp = 1
 
     config.data = ConfigDict()
     # digits, synthetic:<number of examples>, tfds:<name>, or folder:<path> with images at <path>/<split>/<class>/
@@ -57,6 +64,8 @@ def get_config() -> ConfigDict:
     config.model.stoch_depth = 0.0  # drop rate of the last MLP, growing linearly from 0 at the first
     config.model.untied_token_mixing = False  # a token-mixing MLP for each channel (Appendix A.1)
     config.model.head_bias = 0.0  # initial; -ln(classes) starts sigmoid losses near their final scale
+    # What the backward pass computes again: none, dots (all of a block but matrix products), or full (all of a block).
+    config.model.remat = "none"
     config.model.dtype = "bfloat16"  # of the computation; parameters, statistics and losses are float32
 
     config.loss = ConfigDict()

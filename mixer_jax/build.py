@@ -1,6 +1,7 @@
 """From a config to the objects that it describes."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator
 
 import flax.linen as nn
@@ -24,7 +25,8 @@ class Program:
     Attributes:
       mesh: the device mesh.
       total_steps: length of the training.
-      init: the function key -> state at step 0, to be jitted.
+      abstract_state: the state's shapes, types and shardings, as ShapeDtypeStructs.
+      init: key -> state at step 0, jitted; no device holds more of it than its share.
       train_step: (state, batch) -> (state, metrics), jitted; the state is donated.
       train_batches: step -> iterator of the global batches from that step on.
       evaluators: by name of the split, state -> metrics.
@@ -32,6 +34,7 @@ class Program:
 
     mesh: jax.sharding.Mesh
     total_steps: int
+    abstract_state: state_lib.TrainState
     init: Callable[[jax.Array], state_lib.TrainState]
     train_step: step.TrainStep
     train_batches: Callable[[int], Iterator[step.Batch]]
@@ -50,7 +53,7 @@ def build_program(config: ConfigDict) -> Program:
     Raises:
       ConfigError: a value is wrong; the message names its key.
     """
-    device_mesh = mesh.create()
+    device_mesh = mesh.create(fsdp=config.mesh.fsdp)
     _check(config, device_mesh)
     source = open_source(config, config.data.split)
     total_steps = config_lib.training_steps(
@@ -71,12 +74,18 @@ def build_program(config: ConfigDict) -> Program:
         schedule=schedule,
         seed=config.seed,
         mixup=config.mixup,
+        accumulation_steps=config.accumulation_steps,
+        gather=functools.partial(mesh.gather, device_mesh),
     )
+    init = state_lib.make_init(model, optimizer, image_size=config.data.image_size)
+    abstract_state = state_lib.abstract(init, device_mesh)
+    state_sharding = jax.tree.map(lambda x: x.sharding, abstract_state)
     return Program(
         mesh=device_mesh,
         total_steps=total_steps,
-        init=state_lib.make_init(model, optimizer, image_size=config.data.image_size),
-        train_step=jax.jit(train_step, donate_argnums=0, out_shardings=mesh.replicated(device_mesh)),
+        abstract_state=abstract_state,
+        init=jax.jit(init, out_shardings=state_sharding),
+        train_step=jax.jit(train_step, donate_argnums=0, out_shardings=(state_sharding, mesh.replicated(device_mesh))),
         train_batches=_train_batches(config, source, total_steps, device_mesh),
         evaluators=_evaluators(config, model, device_mesh),
     )
@@ -84,7 +93,9 @@ def build_program(config: ConfigDict) -> Program:
 
 def _check(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> None:
     """Raises a ConfigError for the values that no object of their own checks."""
-    mesh.check_batch_size("batch_size", config.batch_size, device_mesh)
+    if config.accumulation_steps < 1:
+        raise ConfigError(f"config.accumulation_steps={config.accumulation_steps}; expected a positive number")
+    mesh.check_batch_size("batch_size", config.batch_size, device_mesh, parts=config.accumulation_steps)
     mesh.check_batch_size("eval.batch_size", config.eval.batch_size, device_mesh)
     every = {
         "log_every": config.log_every,
@@ -159,7 +170,9 @@ def _evaluators(config: ConfigDict, model: nn.Module, device_mesh: jax.sharding.
     )
     batch_size, reading = config.eval.batch_size, _reading(config)
     eval_step = jax.jit(
-        step.make_eval_step(model, loss=losses.create(config.loss.name)),
+        step.make_eval_step(
+            model, loss=losses.create(config.loss.name), gather=functools.partial(mesh.gather, device_mesh)
+        ),
         out_shardings=mesh.replicated(device_mesh),
     )
 

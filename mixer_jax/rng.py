@@ -4,6 +4,7 @@ import hashlib
 import zlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 
@@ -20,6 +21,11 @@ def key(seed: int, stream: str, step: int | jax.Array = 0) -> jax.Array:
     """
     of_stream = jax.random.fold_in(jax.random.key(seed), zlib.crc32(stream.encode()))
     return jax.random.fold_in(of_stream, step)
+
+
+def keys_of_examples(key: jax.Array, count: int) -> jax.Array:
+    """Returns a key for each example of a batch, (count,): a function of `key` and of the example's place alone."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, jnp.arange(count))
 
 
 def integer(seed: int, stream: str, index: int = 0) -> int:

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from mixer_jax import mesh
+
 
 class TrainState(flax.struct.PyTreeNode):
     """State after `step` updates.
@@ -42,7 +44,11 @@ def make_init(
     return init
 
 
-def abstract(init: Callable[[jax.Array], TrainState], sharding: jax.sharding.Sharding) -> TrainState:
-    """Returns the state that `init` would make as ShapeDtypeStructs with a sharding, without making it."""
+def abstract(init: Callable[[jax.Array], TrainState], device_mesh: jax.sharding.Mesh) -> TrainState:
+    """Returns the state that `init` would make on a mesh, as ShapeDtypeStructs with shardings, without making it."""
     shapes = jax.eval_shape(init, jax.random.key(0))
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
+    return jax.tree.map(
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        shapes,
+        mesh.state_sharding(device_mesh, shapes),
+    )

@@ -18,6 +18,11 @@ Batch = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 Evaluator = Callable[[TrainState], dict[str, float]]
 EvalStep = Callable[[dict, Batch], dict[str, jax.Array]]
+Gather = Callable[[dict], dict]
+
+
+def _as_they_are(params: dict) -> dict:
+    return params
 
 
 def make_train_step(
@@ -28,6 +33,8 @@ def make_train_step(
     schedule: Schedule,
     seed: int,
     mixup: float,
+    accumulation_steps: int = 1,
+    gather: Gather = _as_they_are,
 ) -> TrainStep:
     """Makes the training step.
 
@@ -38,6 +45,9 @@ def make_train_step(
       schedule: step -> learning rate, for the metrics.
       seed: config.seed; with state.step it determines the masks and the mixup of the step.
       mixup: parameter of mixup's Beta distribution; 0 for none.
+      accumulation_steps: parts that the batch goes through the model in, one after the other. Masks and mixup, and so
+        loss and gradient, are those of the whole batch.
+      gather: from the parameters as they lie on the devices to the parameters that the model computes with.
 
     Returns:
       A pure function (state, batch) -> (state, metrics). The batch holds "image" uint8 (n, height, width, 3), "label"
@@ -45,22 +55,30 @@ def make_train_step(
       mixed labels), "grad_norm" before clipping, "update_norm", "learning_rate", and "replaced_images", a count.
     """
 
+    def mean_loss(params, part):
+        params = gather(params)
+
+        def logits_of(image, key):  # one example, one key: its masks depend neither on the part nor on the device
+            return model.apply({"params": params}, image[None], train=True, rngs={"dropout": key})[0]
+
+        logits = jax.vmap(logits_of)(part["image"], part["key"])
+        top1 = (logits.argmax(axis=-1) == part["label"]).mean(dtype=jnp.float32)
+        return loss(logits, part["target"]).mean(), top1
+
     def train_step(state, batch):
         images = scale_pixels(batch["image"])
-        labels = jax.nn.one_hot(batch["label"], model.num_classes)
+        targets = jax.nn.one_hot(batch["label"], model.num_classes)
         if mixup:
-            images, labels = mix(rng.key(seed, "mixup", state.step), images, labels, mixup)
-        rngs = {"dropout": rng.key(seed, "dropout", state.step)}
-
-        def mean_loss(params):
-            logits = model.apply({"params": params}, images, train=True, rngs=rngs)
-            return loss(logits, labels).mean(), logits
-
-        (value, logits), grads = jax.value_and_grad(mean_loss, has_aux=True)(state.params)
+            images, targets = mix(rng.key(seed, "mixup", state.step), images, targets, mixup)
+        keys = rng.keys_of_examples(rng.key(seed, "dropout", state.step), len(images))
+        examples = {"image": images, "target": targets, "label": batch["label"], "key": keys}
+        (value, top1), grads = mean_over_parts(
+            lambda part: jax.value_and_grad(mean_loss, has_aux=True)(state.params, part), examples, accumulation_steps
+        )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         metrics = {
             "loss": value,
-            "top1": (logits.argmax(axis=-1) == batch["label"]).mean(dtype=jnp.float32),
+            "top1": top1,
             "grad_norm": optax.tree.norm(grads),
             "update_norm": optax.tree.norm(updates),
             "learning_rate": schedule(state.step),
@@ -72,12 +90,13 @@ def make_train_step(
     return train_step
 
 
-def make_eval_step(model: nn.Module, *, loss: Loss) -> EvalStep:
+def make_eval_step(model: nn.Module, *, loss: Loss, gather: Gather = _as_they_are) -> EvalStep:
     """Makes the evaluation step.
 
     Args:
       model: the model, with a head.
       loss: (logits, labels) -> one value an example.
+      gather: as in training.
 
     Returns:
       A pure function (params, batch) -> sums of `metrics.classification_sums`. The batch holds "image" and "label" as
@@ -85,11 +104,31 @@ def make_eval_step(model: nn.Module, *, loss: Loss) -> EvalStep:
     """
 
     def eval_step(params, batch):
-        logits = model.apply({"params": params}, scale_pixels(batch["image"]))
+        logits = model.apply({"params": gather(params)}, scale_pixels(batch["image"]))
         losses = loss(logits, jax.nn.one_hot(batch["label"], model.num_classes))
         return classification_sums(logits, batch["label"], losses, batch["mask"])
 
     return eval_step
+
+
+def mean_over_parts(function: Callable, batch: Batch, parts: int):
+    """Returns the mean of function(part) over the parts of a batch, computed one after the other.
+
+    Part i holds the examples i, i + parts, i + 2 parts, ...: a device finds its share of every part in its share of the
+    batch, and nothing moves.
+
+    Args:
+      function: from a part to a tree of float arrays.
+      batch: arrays (n, ...).
+      parts: how many; a divisor of n.
+    """
+    if parts == 1:
+        return function(batch)
+    cut = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1), batch)
+    shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], cut))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+    total, _ = jax.lax.scan(lambda total, part: (jax.tree.map(jnp.add, total, function(part)), None), zeros, cut)
+    return jax.tree.map(lambda x: x / parts, total)
 
 
 def scale_pixels(images: jax.Array) -> jax.Array:

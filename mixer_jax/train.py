@@ -10,7 +10,7 @@ import jax
 from ml_collections import ConfigDict
 
 from mixer_jax import config as config_lib
-from mixer_jax import loop, mesh, progress, rng, writer
+from mixer_jax import loop, progress, rng, writer
 from mixer_jax import state as state_lib
 from mixer_jax.build import Program, build_program
 from mixer_jax.checkpoint import Checkpoints
@@ -19,7 +19,8 @@ from mixer_jax.interrupt import InterruptRequest
 
 logger = logging.getLogger("mixer_jax")
 
-# Keys that change neither the data, nor the state, nor the length of a run: they may change when it resumes.
+# Keys that change neither the data, nor the state, nor the length of a run: they may change when it resumes. The last
+# three say where and in which order the same sums are computed, which shifts results by rounding as other devices do.
 _FREE_KEYS = (
     "log_every",
     "profile",
@@ -29,6 +30,9 @@ _FREE_KEYS = (
     "data.workers",
     "data.threads",
     "data.prefetch",
+    "mesh",
+    "accumulation_steps",
+    "model.remat",
 )
 
 
@@ -138,10 +142,9 @@ def _result(state: state_lib.TrainState, metrics: dict[str, float], checkpoints:
 
 def _start(program: Program, checkpoints: Checkpoints, described: dict, seed: int):
     """Returns the state to start from and the core-days that it has cost: the newest checkpoint's, or new ones."""
-    sharding = mesh.replicated(program.mesh)
     newest = checkpoints.latest_step()
     if newest is None:
-        return jax.jit(program.init, out_shardings=sharding)(rng.key(seed, "init")), 0.0
+        return program.init(rng.key(seed, "init")), 0.0
     saved = checkpoints.restore_run(newest)
     changed = config_lib.differences(described, saved["config"], ignore=_FREE_KEYS)
     if changed:
@@ -151,7 +154,7 @@ def _start(program: Program, checkpoints: Checkpoints, described: dict, seed: in
             "Start with the same values to resume it, or choose another --workdir"
         )
     logger.info("resuming from %s/%d", checkpoints.directory, newest)
-    return checkpoints.restore_state(newest, state_lib.abstract(program.init, sharding)), saved["core_days"]
+    return checkpoints.restore_state(newest, program.abstract_state), saved["core_days"]
 
 
 def _describe(program: Program, state: state_lib.TrainState, workdir: Path) -> None:

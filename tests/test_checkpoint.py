@@ -72,6 +72,34 @@ def test_state_comes_back_bit_for_bit_with_its_shardings_and_run(tmp_path):
     assert checkpoints.restore_run(7) == {"config": {"a": [1, None]}, "core_days": 0.25}
 
 
+DEVICES = jax.device_count()
+MESHES = [(DEVICES, 1), (DEVICES // 2, 2), (2, DEVICES // 2), (1, DEVICES), (1, 1)]
+
+
+def large_state(data, fsdp):
+    """Random numbers on a mesh, some of them cut along `fsdp`."""
+    noise = np.random.default_rng(0)
+    params = {"kernel": noise.normal(size=(64, 256)), "small": noise.normal(size=(64, 8)), "bias": noise.normal(size=9)}
+    params = {name: value.astype(np.float32) for name, value in params.items()}
+    state = TrainState(step=np.int32(3), params=params, opt_state={"mu": params["kernel"] + 1})
+    device_mesh = mesh.create(jax.devices()[: data * fsdp], fsdp=fsdp)
+    return jax.device_put(state, mesh.state_sharding(device_mesh, state))
+
+
+@pytest.mark.skipif(DEVICES < 4, reason="needs several devices")
+@pytest.mark.parametrize("saved", MESHES)
+def test_a_state_comes_back_bit_for_bit_on_any_mesh(tmp_path, saved):
+    checkpoints = Checkpoints(tmp_path, keep=1, best=None)
+    checkpoints.save(large_state(*saved), run={}, metrics={})
+    checkpoints.wait()
+    for data, fsdp in MESHES:
+        expected = large_state(data, fsdp)
+        restored = checkpoints.restore_state(3, abstract(expected))
+        jax.tree.map(np.testing.assert_array_equal, restored, expected)
+        assert [x.sharding for x in jax.tree.leaves(restored)] == [x.sharding for x in jax.tree.leaves(expected)]
+        assert restored.params["kernel"].addressable_shards[0].data.shape == (64, 256 // fsdp)
+
+
 def test_a_state_that_is_donated_while_it_is_being_saved_is_saved_as_it_was(tmp_path):
     checkpoints = Checkpoints(tmp_path, keep=1, best=None)
     state = TrainState(step=jnp.int32(1), params={"kernel": jnp.ones((512, 512))}, opt_state=())

@@ -259,6 +259,9 @@ WRONG_VALUES = {
     "checkpoint.keep": (0, "config.checkpoint.keep=0"),
     "seed": (-1, "config.seed=-1"),
     "mixup": (-0.5, "config.mixup=-0.5"),
+    "accumulation_steps": (0, "config.accumulation_steps=0; expected a positive number"),
+    "mesh.fsdp": (0, "config.mesh.fsdp=0 does not divide"),
+    "model.remat": ("dot", "config.model.remat='dot' is unknown; did you mean 'dots'?"),
     "data.num_classes": (11, "config.data.num_classes=11, but digits has 10 classes"),
     "data.source": ("digit", "config.data.source='digit' is unknown"),
     "data.workers": (-1, "config.data.workers=-1"),
@@ -286,4 +289,13 @@ def test_a_batch_that_does_not_divide_is_refused_with_the_nearest_that_does(tiny
     tiny_config.update_from_flattened_dict({key: 2 * devices + 1})
     message = f"config.{key}={2 * devices + 1} does not divide over {devices} devices; the nearest size that does: "
     with pytest.raises(ConfigError, match=message + str(2 * devices)):
+        build_program(tiny_config)
+
+
+def test_a_batch_that_does_not_divide_into_the_parts_of_its_devices_is_refused(tiny_config):
+    devices = jax.device_count()
+    tiny_config.accumulation_steps = 3
+    tiny_config.batch_size = 4 * devices
+    message = f"config.batch_size={4 * devices} does not divide over {devices} devices with config.accumulation_steps=3"
+    with pytest.raises(ConfigError, match=message + f" of each; the nearest size that does: {3 * devices}"):
         build_program(tiny_config)

@@ -190,6 +190,16 @@ def test_compute_dtype_changes_activations_and_leaves_parameters_float32():
     assert 0 < error < 0.05
 
 
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_rematerialisation_leaves_parameters_and_outputs_as_they_are(remat):
+    x = images()
+    plain, variables = small(), random_variables(small(remat=remat))
+    assert jax.tree.structure(variables) == jax.tree.structure(random_variables(plain))
+    logits, named = small(remat=remat).apply(variables, x, intermediates=True)
+    np.testing.assert_allclose(logits, plain.apply(variables, x), rtol=1e-6)
+    assert set(named) == set(plain.apply(variables, x, intermediates=True)[1])
+
+
 def test_stochastic_depth_rates_grow_linearly_over_the_mlps(monkeypatch):
     seen = []
     original = StochasticDepth.__call__
@@ -256,6 +266,7 @@ def test_images_that_do_not_fit_are_refused_by_name(shape, message):
         ("mixer_b16", {"dtype": jnp.int32}, r"config.model.dtype='int32' is unknown"),
         (None, {}, r"config.model.name=None is unknown"),
         ("mixer_b16", {"dropout": 1.0}, r"config.model.dropout=1.0; expected a rate in \[0, 1\)"),
+        ("mixer_b16", {"remat": "dot"}, r"config.model.remat='dot' is unknown; did you mean 'dots'"),
         ("mixer_b16", {"stoch_depth": -0.1}, r"config.model.stoch_depth=-0.1"),
         ("mixer_b16", {"dtype": "bfloat61"}, r"config.model.dtype='bfloat61' is unknown; did you mean 'bfloat16'"),
     ],

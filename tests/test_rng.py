@@ -62,6 +62,16 @@ class TestKey:
         np.testing.assert_array_equal(scanned, [key_data(5, "stoch_depth", step) for step in range(6)])
 
 
+class TestKeysOfExamples:
+    def test_are_a_function_of_the_place_and_not_of_the_size_of_the_batch(self):
+        few, many = (jax.random.key_data(rng.keys_of_examples(rng.key(0, "dropout", 3), n)) for n in (4, 64))
+        np.testing.assert_array_equal(few, many[:4])
+
+    def test_differ_from_place_to_place_and_from_step_to_step(self):
+        keys = [jax.random.key_data(rng.keys_of_examples(rng.key(0, "dropout", step), 64)) for step in range(4)]
+        assert len(np.unique(np.concatenate(keys), axis=0)) == 4 * 64
+
+
 class TestInteger:
     @pytest.mark.parametrize(
         ("arguments", "value"),

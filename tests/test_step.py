@@ -1,10 +1,13 @@
-"""The steps: the first loss, purity, no second compilation, independence of the number of devices."""
+"""The steps: the first loss, purity, no second compilation, independence of the mesh and of accumulation."""
 
+import functools
 import logging
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from mixer_jax import losses, mesh, models, optim, rng, state, step
@@ -25,24 +28,33 @@ def on(device_mesh, arrays):
     return jax.device_put(arrays, mesh.batch_sharding(device_mesh))
 
 
-def program(devices=None, loss="softmax", mixup=0.0, smoothing=0.0, **model):
+def program(
+    devices=None, fsdp=1, optimizer=None, loss="softmax", mixup=0.0, smoothing=0.0, accumulation_steps=1, **model
+):
     dims = {"patch_size": 2, "num_blocks": 2, "hidden_dim": 16, "tokens_mlp_dim": 8, "channels_mlp_dim": 32}
-    model = models.create("mixer", CLASSES, **dims, **model)
+    model = models.create("mixer", CLASSES, **(dims | model))
     schedule = optim.create_schedule(learning_rate=0.01, warmup_steps=2, decay="linear", end_factor=0.0, total_steps=50)
-    optimizer = optim.create(
+    optimizer = optimizer or optim.create(
         name="adam", b1=0.9, b2=0.999, momentum=0.9, weight_decay=0.1, clip_norm=1.0, schedule=schedule
     )
-    device_mesh = mesh.create(devices)
-    replicated = mesh.replicated(device_mesh)
+    device_mesh = mesh.create(devices, fsdp=fsdp)
     init = state.make_init(model, optimizer, image_size=SIZE)
+    sharding = jax.tree.map(lambda x: x.sharding, state.abstract(init, device_mesh))
     train_step = step.make_train_step(
-        model, optimizer, loss=losses.create(loss, smoothing), schedule=schedule, seed=3, mixup=mixup
+        model,
+        optimizer,
+        loss=losses.create(loss, smoothing),
+        schedule=schedule,
+        seed=3,
+        mixup=mixup,
+        accumulation_steps=accumulation_steps,
+        gather=functools.partial(mesh.gather, device_mesh),
     )
     return (
         model,
         device_mesh,
-        jax.jit(init, out_shardings=replicated)(rng.key(3, "init")),
-        jax.jit(train_step, donate_argnums=0, out_shardings=replicated),
+        jax.jit(init, out_shardings=sharding)(rng.key(3, "init")),
+        jax.jit(train_step, donate_argnums=0, out_shardings=(sharding, mesh.replicated(device_mesh))),
     )
 
 
@@ -53,6 +65,18 @@ def train(steps, devices=None, **options):
         current, metrics = train_step(current, on(device_mesh, batch(t)))
         history.append(jax.device_get(metrics))
     return current, history
+
+
+def with_a_head(current):
+    """The state with a head that is not 0, so that every parameter has a gradient."""
+    kernel = current.params["head"]["kernel"]
+    kernel = jax.device_put(jax.random.normal(jax.random.key(1), kernel.shape), kernel.sharding)
+    return current.replace(params={**current.params, "head": {**current.params["head"], "kernel": kernel}})
+
+
+def compiled(**options):
+    _, device_mesh, current, train_step = program(**options)
+    return train_step.lower(current, on(device_mesh, batch())).compile()
 
 
 def test_the_first_loss_is_ln_of_the_classes_under_any_augmentation_of_labels():
@@ -111,17 +135,95 @@ def test_gradient_norm_and_learning_rate_are_those_of_the_step():
 REGULARISED = {"mixup": 0.3, "dropout": 0.1, "stoch_depth": 0.2, "smoothing": 0.1, "loss": "sigmoid"}
 
 
-@pytest.mark.skipif(jax.device_count() < 2, reason="needs several devices")
-def test_results_do_not_depend_on_the_number_of_devices():
-    one, history_of_one = train(5, devices=jax.devices()[:1], **REGULARISED)
-    several, history_of_several = train(5, **REGULARISED)
-    for a, b in zip(history_of_one, history_of_several, strict=True):
+# A kernel of a channel-mixing MLP is just large enough to be cut.
+WIDE = {**REGULARISED, "hidden_dim": 64, "channels_mlp_dim": 128}
+
+
+@pytest.fixture(scope="module")
+def one_device():
+    return train(5, devices=jax.devices()[:1], **WIDE)
+
+
+@pytest.mark.skipif(jax.device_count() < 4, reason="needs several devices")
+@pytest.mark.parametrize("fsdp", [1, jax.device_count() // 2, jax.device_count()])
+@pytest.mark.parametrize("accumulation_steps", [1, 2])
+def test_results_do_not_depend_on_the_mesh(one_device, fsdp, accumulation_steps):
+    one, history_of_one = one_device
+    several, history = train(5, fsdp=fsdp, accumulation_steps=accumulation_steps, **WIDE)
+    for a, b in zip(history_of_one, history, strict=True):
         np.testing.assert_allclose(a["loss"], b["loss"], rtol=1e-5)
+        np.testing.assert_allclose(a["grad_norm"], b["grad_norm"], rtol=1e-4)
+        assert a["top1"] == b["top1"]
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5),
         jax.device_get(one.params),
         jax.device_get(several.params),
     )
+    adam = several.opt_state[1]
+    for tree in (several.params, adam.mu, adam.nu):
+        kernel = tree["MixerBlock_0"]["channel_mixing"]["Dense_0"]["kernel"]
+        assert kernel.addressable_shards[0].data.shape == (64, 128 // fsdp)
+
+
+@pytest.mark.skipif(jax.device_count() < 4, reason="needs several devices")
+def test_parameters_move_between_devices_and_activations_do_not():
+    text = compiled(fsdp=jax.device_count() // 2, accumulation_steps=2, **WIDE).as_text()
+    moved = re.findall(r"= \w+\[([\d,]*)\]\S* (all-gather|all-to-all|collective-permute)\(", text)
+    assert {shape for shape, how in moved if how == "all-gather"} == {"64,128", "128,64"}
+    # Mixup's partner of the first example of a device, and its label.
+    assert {shape for shape, how in moved if how != "all-gather"} == {f"1,{SIZE},{SIZE},3", f"1,{CLASSES}"}
+
+
+def gradient(**options):
+    """The gradient of the first step: the trace of momentum SGD that forgets at once."""
+    _, device_mesh, current, train_step = program(optimizer=optax.trace(decay=0.0), **options)
+    after, metrics = train_step(with_a_head(current), on(device_mesh, batch()))
+    return jax.device_get(after.opt_state.trace), jax.device_get(metrics)
+
+
+def assert_gradients_agree(a, b):
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6 * np.abs(x).max() + 1e-7), a, b)
+
+
+@pytest.mark.parametrize("untied_token_mixing", [False, True])
+def test_accumulation_gives_the_gradient_and_the_metrics_of_the_whole_batch(untied_token_mixing):
+    options = {**REGULARISED, "dropout": 0.5, "stoch_depth": 0.5, "untied_token_mixing": untied_token_mixing}
+    whole, metrics = gradient(**options)
+    assert all(np.abs(x).max() > 1e-4 for x in jax.tree.leaves(whole))
+    for parts in (2, 4):
+        accumulated, metrics_of_parts = gradient(accumulation_steps=parts, **options)
+        assert_gradients_agree(whole, accumulated)
+        for name in metrics:
+            np.testing.assert_allclose(metrics[name], metrics_of_parts[name], rtol=1e-5)
+
+
+@pytest.mark.parametrize("remat", ["dots", "full"])
+def test_rematerialisation_gives_the_same_gradient(remat):
+    kept, _ = gradient(**REGULARISED)
+    again, _ = gradient(remat=remat, **REGULARISED)
+    assert_gradients_agree(kept, again)
+
+
+def test_rematerialisation_and_accumulation_take_less_memory():
+    options = {"devices": jax.devices()[:1], "hidden_dim": 32, "channels_mlp_dim": 128, "num_blocks": 4}
+    none, dots, full = (compiled(remat=remat, **options) for remat in ("none", "dots", "full"))
+    parts = compiled(accumulation_steps=4, **options)
+    flops = [program.cost_analysis()["flops"] for program in (none, dots, full)]
+    assert flops[0] < flops[1] < flops[2]
+    temporary = [program.memory_analysis().temp_size_in_bytes for program in (none, dots, full, parts)]
+    assert max(temporary[1:]) < temporary[0]
+
+
+@pytest.mark.parametrize("masks", [{"dropout": 0.5}, {"stoch_depth": 0.5}])
+def test_examples_have_masks_of_their_own(masks):
+    _, device_mesh, current, train_step = program(jax.devices()[:1], **masks)
+
+    def loss_of(copies):
+        same = {name: np.repeat(values[:1], copies, axis=0) for name, values in batch().items()}
+        _, metrics = train_step(jax.tree.map(jnp.copy, with_a_head(current)), on(device_mesh, same))
+        return metrics["loss"]
+
+    assert abs(loss_of(1) - loss_of(8)) > 1e-3
 
 
 def test_masks_and_mixup_are_a_function_of_the_step():
@@ -130,9 +232,7 @@ def test_masks_and_mixup_are_a_function_of_the_step():
 
     def loss_at(t):
         again = jax.device_put(start.replace(step=np.int32(t)), mesh.replicated(device_mesh))
-        head = {"kernel": jnp.ones((16, CLASSES)).at[0].set(jnp.arange(10.0)), "bias": jnp.zeros(CLASSES)}
-        again = again.replace(params={**again.params, "head": head})
-        return float(train_step(again, on(device_mesh, batch()))[1]["loss"])
+        return float(train_step(with_a_head(again), on(device_mesh, batch()))[1]["loss"])
 
     assert loss_at(7) == loss_at(7)
     assert loss_at(7) != loss_at(8)

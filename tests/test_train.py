@@ -19,8 +19,6 @@ from mixer_jax import train
 from mixer_jax.build import build_program
 from mixer_jax.checkpoint import Checkpoints
 from mixer_jax.config import ConfigError
-from mixer_jax.mesh import replicated
-from mixer_jax.state import abstract
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,7 +30,7 @@ def metrics_of(workdir):
 def saved_state(config, workdir, step):
     program = build_program(config)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=100, best=None)
-    return jax.device_get(checkpoints.restore_state(step, abstract(program.init, replicated(program.mesh))))
+    return jax.device_get(checkpoints.restore_state(step, program.abstract_state))
 
 
 def assert_bit_identical(a, b):
@@ -127,6 +125,24 @@ def test_fifty_and_fifty_steps_are_a_hundred_bit_for_bit(tiny_config, tmp_path, 
     assert trajectory(parts) == trajectory(straight)
     core_days = [line["train/core_days"] for line in metrics_of(parts) if "train/core_days" in line]
     assert core_days == sorted(core_days)  # the second part goes on counting where the first stopped
+
+
+@pytest.mark.skipif(jax.device_count() % 2, reason="needs several devices")
+def test_a_run_resumes_on_another_mesh_with_rematerialisation_and_accumulation(tiny_config, tmp_path, monkeypatch):
+    tiny_config.model.hidden_dim = 64
+    tiny_config.model.channels_mlp_dim = 128  # large enough to be cut
+    straight = train.run(tiny_config, tmp_path / "straight")
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "InterruptRequest", lambda: StopAt(10))
+        train.run(tiny_config, tmp_path / "parts")
+    tiny_config.mesh.fsdp = 2
+    tiny_config.accumulation_steps = 2
+    tiny_config.model.remat = "full"
+    parts = train.run(tiny_config, tmp_path / "parts")
+    assert parts.step == straight.step
+    assert parts.metrics == pytest.approx(straight.metrics, rel=1e-4)
+    a, b = (saved_state(tiny_config, tmp_path / name, 20) for name in ("straight", "parts"))
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5), a.params, b.params)
 
 
 COMMAND = [

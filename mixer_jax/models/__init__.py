@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from mixer_jax.config import ConfigError, one_of, suggest
-from mixer_jax.models.mixer import VARIANTS, Mixer
+from mixer_jax.models.mixer import REMAT, VARIANTS, Mixer
 
 __all__ = ["VARIANTS", "Mixer", "create"]
 
@@ -56,5 +56,6 @@ def _check(name: str, num_classes: int | None, attributes: dict) -> None:
         value = attributes.get(key, 0.0)
         if not isinstance(value, (int, float)) or not 0.0 <= value < 1.0:
             raise ConfigError(f"config.model.{key}={value!r}; expected a rate in [0, 1)")
+    one_of("config.model.remat", attributes.get("remat", "none"), REMAT)
     if num_classes is not None and (type(num_classes) is not int or num_classes < 1):
         raise ConfigError(f"num_classes={num_classes!r}; expected a positive integer, or None for no head")

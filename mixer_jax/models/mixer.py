@@ -21,6 +21,14 @@ VARIANTS = {
     for size, patch_size in [("s", 32), ("s", 16), ("b", 32), ("b", 16), ("l", 32), ("l", 16), ("h", 14)]
 }
 
+# What the backward pass finds of a block's activations: all, the results of the matrix products, or the block's input
+# alone. The rest it computes again.
+REMAT = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
 
 class MlpBlock(nn.Module):
     """Dense, GELU (tanh form), Dense over the last axis, back to its input width.
@@ -113,6 +121,8 @@ class Mixer(nn.Module):
         2 num_blocks MLPs (Appendix B).
       untied_token_mixing: a token-mixing MLP for each channel instead of one for all (Appendix A.1).
       head_bias: initial value of the head's bias; its kernel starts at 0.
+      remat: which activations of the blocks are computed again in the backward pass instead of kept: "none", all but
+        the results of matrix products ("dots"), or all ("full"); it trades time for memory and changes nothing else.
       dtype: compute dtype of all but the head, whose logits are float32.
     """
 
@@ -126,6 +136,7 @@ class Mixer(nn.Module):
     stoch_depth: float = 0.0
     untied_token_mixing: bool = False
     head_bias: float = 0.0
+    remat: str = "none"
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -153,15 +164,19 @@ class Mixer(nn.Module):
         n, h, w, c = x.shape
         x = x.reshape(n, h * w, c)  # raster order
         named["stem"] = x
+        Block = MixerBlock
+        if self.remat != "none":
+            Block = nn.remat(MixerBlock, policy=REMAT[self.remat], static_argnums=2)  # self, x, deterministic
         for i in range(self.num_blocks):
             last = max(2 * self.num_blocks - 1, 1)
-            x = named[f"block_{i}"] = MixerBlock(
+            x = named[f"block_{i}"] = Block(
                 tokens_mlp_dim=self.tokens_mlp_dim,
                 channels_mlp_dim=self.channels_mlp_dim,
                 drop_rates=(self.stoch_depth * 2 * i / last, self.stoch_depth * (2 * i + 1) / last),
                 dropout=self.dropout,
                 untied_token_mixing=self.untied_token_mixing,
                 dtype=self.dtype,
+                name=f"MixerBlock_{i}",  # whatever nn.remat calls the class
             )(x, not train)
         x = nn.LayerNorm(dtype=self.dtype, name="pre_head_layer_norm")(x)
         x = named["pre_logits"] = jnp.mean(x, axis=1)  # (n, tokens, c) -> (n, c)
