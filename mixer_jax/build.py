@@ -9,34 +9,24 @@ import jax
 from ml_collections import ConfigDict
 
 from mixer_jax import config as config_lib
-from mixer_jax import hardware, losses, mesh, models, optim, step
-from mixer_jax import state as state_lib
+from mixer_jax import hardware, losses, mesh, step
 from mixer_jax.config import ConfigError
 from mixer_jax.data import batches, sources, transforms
 from mixer_jax.evaluate.accuracy import METRICS, accuracy
+from mixer_jax.training import Training, build_training
 
 _MOST_THREADS = 16  # by default: of more, most would wait for Python, which runs on one core of a process
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
+class Program(Training):
     """What a config describes, ready to run.
 
     Attributes:
-      mesh: the device mesh.
-      total_steps: length of the training.
-      abstract_state: the state's shapes, types and shardings, as ShapeDtypeStructs.
-      init: key -> state at step 0, jitted; no device holds more of it than its share.
-      train_step: (state, batch) -> (state, metrics), jitted; the state is donated.
       train_batches: step -> iterator of the global batches from that step on.
       evaluators: by name of the split, state -> metrics.
     """
 
-    mesh: jax.sharding.Mesh
-    total_steps: int
-    abstract_state: state_lib.TrainState
-    init: Callable[[jax.Array], state_lib.TrainState]
-    train_step: step.TrainStep
     train_batches: Callable[[int], Iterator[step.Batch]]
     evaluators: dict[str, step.Evaluator]
 
@@ -56,46 +46,16 @@ def build_program(config: ConfigDict) -> Program:
     device_mesh = mesh.create(fsdp=config.mesh.fsdp)
     _check(config, device_mesh)
     source = open_source(config, config.data.split)
-    total_steps = config_lib.training_steps(
-        steps=config.steps, epochs=config.epochs, batch_size=config.batch_size, num_examples=len(source)
-    )
-    model = models.create(**config.model, num_classes=config.data.num_classes)
-    if config.data.image_size % model.patch_size:
-        raise ConfigError(
-            f"config.data.image_size={config.data.image_size} is no multiple of {config.model.name}'s "
-            f"patch_size={model.patch_size}"
-        )
-    schedule = optim.create_schedule(**config.schedule, total_steps=total_steps)
-    optimizer = optim.create(**config.optimizer, schedule=schedule)
-    train_step = step.make_train_step(
-        model,
-        optimizer,
-        loss=losses.create(**config.loss),
-        schedule=schedule,
-        seed=config.seed,
-        mixup=config.mixup,
-        accumulation_steps=config.accumulation_steps,
-        gather=functools.partial(mesh.gather, device_mesh),
-    )
-    init = state_lib.make_init(model, optimizer, image_size=config.data.image_size)
-    abstract_state = state_lib.abstract(init, device_mesh)
-    state_sharding = jax.tree.map(lambda x: x.sharding, abstract_state)
+    training = build_training(config, device_mesh, num_examples=len(source))
     return Program(
-        mesh=device_mesh,
-        total_steps=total_steps,
-        abstract_state=abstract_state,
-        init=jax.jit(init, out_shardings=state_sharding),
-        train_step=jax.jit(train_step, donate_argnums=0, out_shardings=(state_sharding, mesh.replicated(device_mesh))),
-        train_batches=_train_batches(config, source, total_steps, device_mesh),
-        evaluators=_evaluators(config, model, device_mesh),
+        **vars(training),
+        train_batches=_train_batches(config, source, training.total_steps, device_mesh),
+        evaluators=_evaluators(config, training.model, device_mesh),
     )
 
 
 def _check(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> None:
     """Raises a ConfigError for the values that no object of their own checks."""
-    if config.accumulation_steps < 1:
-        raise ConfigError(f"config.accumulation_steps={config.accumulation_steps}; expected a positive number")
-    mesh.check_batch_size("batch_size", config.batch_size, device_mesh, parts=config.accumulation_steps)
     mesh.check_batch_size("eval.batch_size", config.eval.batch_size, device_mesh)
     every = {
         "log_every": config.log_every,
@@ -108,10 +68,6 @@ def _check(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> None:
     metrics = [f"eval/{split}/{metric}" for split in config.eval.splits for metric in METRICS]
     if config.checkpoint.best:
         config_lib.one_of("config.checkpoint.best", config.checkpoint.best, metrics)
-    if not 0 <= config.seed < 2**32:
-        raise ConfigError(f"config.seed={config.seed}; expected an integer in [0, 2**32)")
-    if config.mixup < 0:
-        raise ConfigError(f"config.mixup={config.mixup}; expected 0 for none, or a positive parameter")
 
 
 def open_source(config: ConfigDict, split: str) -> sources.Source:

@@ -12,7 +12,7 @@ LAYERS = [
     {"config", "rng", "mesh", "interrupt", "hardware"},
     {"data", "models", "losses", "mixup", "optim", "state", "metrics", "writer"},
     {"step", "checkpoint", "progress", "prepare"},
-    {"evaluate", "loop"},
+    {"evaluate", "loop", "training"},
     {"build"},
     {"train", "cli", "benchmark"},
     {"tools"},
