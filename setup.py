@@ -37,6 +37,8 @@ setup(
         "test": ["pillow", "pytest", "ruff"],
         # Only for jobs that need TensorFlow itself, such as preparing TFDS data sets whose builders call it.
         "tensorflow": ["tensorflow-cpu"],
+        # libtpu is the compiler for TPUs, too, in the version that belongs to jax; planning needs no TPU.
+        "plan": ["jax[tpu]>=0.10.2"],
         "tpu": ["jax[tpu]>=0.10.2"],
     },
 )

@@ -14,7 +14,7 @@ LAYERS = [
     {"step", "checkpoint", "progress", "prepare"},
     {"evaluate", "loop", "training"},
     {"build"},
-    {"train", "cli", "benchmark"},
+    {"train", "cli", "benchmark", "planning"},
     {"tools"},
     {"__main__"},
 ]
