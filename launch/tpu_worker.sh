@@ -46,6 +46,8 @@ mount_bucket() {
 setup() {
   command -v gcsfuse >/dev/null || install_gcsfuse
   mount_bucket "$1"
+  # With these, installing builds what decodes only the crop of a JPEG.
+  [ -e /usr/include/jpeglib.h ] || sudo apt-get -qq -o DPkg::Lock::Timeout=600 install gcc libjpeg-dev
   # The machine's own Python is 3.10; uv brings a supported one.
   command -v uv >/dev/null || curl -fsSL https://astral.sh/uv/install.sh | sh
   uv venv --quiet --python=3.13 --allow-existing
