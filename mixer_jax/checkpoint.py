@@ -10,6 +10,17 @@ from mixer_jax.config import ConfigError
 from mixer_jax.state import TrainState
 
 
+class _Manager(ocp.CheckpointManager):
+    """Orbax's manager, except that it leaves it to `interrupt` to ask JAX whether to stop.
+
+    JAX counts such questions to find a step at which all processes stop; others in between would mislead it.
+    """
+
+    def reached_preemption(self, step: int) -> bool:
+        del step
+        return False
+
+
 class Checkpoints:
     """Saves asynchronously and restores the checkpoints of a work directory (Orbax's CheckpointManager)."""
 
@@ -37,7 +48,7 @@ class Checkpoints:
                 return metrics.get(best, math.inf if lower else -math.inf)
 
             policy = AnyPreservationPolicy([policy, BestN(get_metric_fn=best_fn, reverse=lower, n=1)])
-        self._manager = ocp.CheckpointManager(
+        self._manager = _Manager(
             directory.resolve(),
             item_names=("state", "run"),
             options=ocp.CheckpointManagerOptions(

@@ -1,37 +1,56 @@
-"""Interrupting a run politely: the first SIGINT or SIGTERM asks it to save and stop."""
+"""Interrupting a run politely: the first SIGINT or SIGTERM asks it to save and stop, all its processes together."""
 
+import os
 import signal
 import types
 
+import jax
+from jax.experimental import multihost_utils
+
 
 class InterruptRequest:
-    """A context in which SIGINT (Ctrl-C) and SIGTERM set a flag; a second signal acts at once.
+    """A context in which SIGINT (Ctrl-C) and SIGTERM ask to stop; a second signal acts at once.
+
+    In a process of its own, a signal sets a flag. Where `hosts.start` has connected several, that would stop one and
+    leave the others waiting for it. There, JAX takes SIGTERM, whichever process receives it, and all stop at the next
+    step that none of them is past; SIGINT is passed on as SIGTERM, and a second SIGTERM changes nothing.
 
     Attributes:
-      signal: the signal received, or None.
+      signal: the signal that asked, or None; SIGTERM where another process received it.
     """
-
-    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
     def __init__(self):
         self.signal: signal.Signals | None = None
+        self._connected = jax.distributed.is_initialized()
+        self._asked = 0
         self._previous = {}
 
     def __enter__(self) -> "InterruptRequest":
-        self._previous = {number: signal.signal(number, self._receive) for number in self._SIGNALS}
+        numbers = (signal.SIGINT,) if self._connected else (signal.SIGINT, signal.SIGTERM)
+        self._previous = {number: signal.signal(number, self._receive) for number in numbers}
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._restore()
 
     def received(self) -> bool:
-        """Returns whether a signal has been received."""
-        return self.signal is not None
+        """Returns whether to stop now; of several processes, each has to ask equally often."""
+        if not self._connected:
+            return self.signal is not None
+        # JAX stops at one number only, the highest that any process has asked with, plus one. So the questions are
+        # counted: after a signal before the first one that is 1, which the steps of a resumed run would never meet.
+        self._asked += 1
+        stop = multihost_utils.reached_preemption_sync_point(self._asked)
+        if stop and self.signal is None:
+            self.signal = signal.SIGTERM
+        return stop
 
     def _receive(self, number: int, frame: types.FrameType | None) -> None:
         del frame
         self.signal = signal.Signals(number)
         self._restore()
+        if self._connected:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():
