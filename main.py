@@ -3,16 +3,20 @@
 import sys
 from pathlib import Path
 
+import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from mixer_jax import cli, train
+from mixer_jax import cli, hosts, train
 from mixer_jax.config import ConfigError
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Recipe, such as configs/digits.py or configs/digits.py:smoke."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run goes; runs/<config name>/ by default.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "<host>:<port> of process 0, for several processes off TPUs.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes; needed with --coordinator.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0; needed with --coordinator.")
 flags.mark_flag_as_required("config")
 
 
@@ -25,18 +29,25 @@ def main(argv):
     try:
         if "://" in workdir:
             raise ConfigError(f"--workdir={workdir} is no local path; a local or mounted folder is needed")
+        hosts.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        cli.label_logging(jax.process_index())
         result = train.run(_CONFIG.value, Path(workdir))
     except ConfigError as error:
         cli.fail(error)
     except KeyboardInterrupt:  # the second one: the first asks the run to save and stop
         cli.fail("interrupted at once; the same command resumes from the last checkpoint")
+    if jax.process_index() == 0:
+        print(_summary(result))
+    if result.signal:
+        sys.exit(128 + result.signal)
+
+
+def _summary(result: train.Result) -> str:
     if result.signal:
         saved = f"saved {result.checkpoint}" if result.checkpoint else "nothing to save yet"
-        print(f"interrupted at step {result.step}; {saved}; the same command resumes")
-        sys.exit(128 + result.signal)
+        return f"interrupted at step {result.step}; {saved}; the same command resumes"
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items() if name.endswith("top1"))
-    scores = scores or "not evaluated"
-    print(f"finished step {result.step}: {scores}; checkpoint {result.checkpoint}")
+    return f"finished step {result.step}: {scores or 'not evaluated'}; checkpoint {result.checkpoint}"
 
 
 def default_workdir(config: str) -> str:

@@ -23,10 +23,12 @@ class Program(Training):
     """What a config describes, ready to run.
 
     Attributes:
+      sources: the data sets that are read, by name of the split.
       train_batches: step -> iterator of the global batches from that step on.
       evaluators: by name of the split, state -> metrics.
     """
 
+    sources: dict[str, sources.Source]
     train_batches: Callable[[int], Iterator[step.Batch]]
     evaluators: dict[str, step.Evaluator]
 
@@ -45,12 +47,15 @@ def build_program(config: ConfigDict) -> Program:
     """
     device_mesh = mesh.create(fsdp=config.mesh.fsdp)
     _check(config, device_mesh)
-    source = open_source(config, config.data.split)
+    splits = [config.data.split, *config.eval.splits.values()]
+    opened = {split: open_source(config, split) for split in dict.fromkeys(splits)}
+    source = opened[config.data.split]
     training = build_training(config, device_mesh, num_examples=len(source))
     return Program(
         **vars(training),
+        sources=opened,
         train_batches=_train_batches(config, source, training.total_steps, device_mesh),
-        evaluators=_evaluators(config, training.model, device_mesh),
+        evaluators=_evaluators(config, opened, training.model, device_mesh),
     )
 
 
@@ -120,7 +125,9 @@ def _train_batches(config: ConfigDict, source: sources.Source, total_steps: int,
     return from_step
 
 
-def _evaluators(config: ConfigDict, model: nn.Module, device_mesh: jax.sharding.Mesh) -> dict[str, step.Evaluator]:
+def _evaluators(
+    config: ConfigDict, opened: dict[str, sources.Source], model: nn.Module, device_mesh: jax.sharding.Mesh
+) -> dict[str, step.Evaluator]:
     transform = transforms.make_eval_transform(
         size=config.data.image_size, exif_orientation=config.data.exif_orientation, **config.data.evaluate
     )
@@ -132,13 +139,11 @@ def _evaluators(config: ConfigDict, model: nn.Module, device_mesh: jax.sharding.
         out_shardings=mesh.replicated(device_mesh),
     )
 
-    def evaluator(split: str) -> step.Evaluator:
-        source = open_source(config, split)
-
+    def evaluator(source: sources.Source) -> step.Evaluator:
         def all_batches() -> Iterator[step.Batch]:
             host_batches = batches.eval_batches(source, transform, batch_size=batch_size, **reading)
             return mesh.to_devices(host_batches, device_mesh)
 
         return accuracy(eval_step, all_batches, examples=len(source))
 
-    return {name: evaluator(split) for name, split in config.eval.splits.items()}
+    return {name: evaluator(opened[split]) for name, split in config.eval.splits.items()}

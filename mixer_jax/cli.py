@@ -57,6 +57,15 @@ def set_up_logging() -> None:
         absl_logging.set_verbosity(absl_logging.WARNING)
 
 
+def label_logging(process: int) -> None:
+    """Leaves it to the first of several processes to report: of another, warnings alone are shown, with its number."""
+    if process:
+        logger = logging.getLogger("mixer_jax")
+        logger.setLevel(logging.WARNING)
+        for handler in logger.handlers:
+            handler.setFormatter(logging.Formatter(f"%(asctime)s process {process}: %(message)s", datefmt="%H:%M:%S"))
+
+
 def _refuse_misspelt_key(error: AttributeError) -> None:
     """Says on one line where a recipe sets a key that its locked config does not have."""
     key = re.search(r'^.?Key "(\w+)" does not exist', str(error))

@@ -9,8 +9,8 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from mixer_jax import agreement, loop, progress, rng, writer
 from mixer_jax import config as config_lib
-from mixer_jax import loop, progress, rng, writer
 from mixer_jax import state as state_lib
 from mixer_jax.build import Program, build_program
 from mixer_jax.checkpoint import Checkpoints
@@ -64,18 +64,23 @@ def run(config: ConfigDict, workdir: Path) -> Result:
       How the run ended.
 
     Raises:
-      ConfigError: a value of the config is wrong, or the work directory holds another config's checkpoint.
+      ConfigError: a value of the config is wrong, the work directory holds another config's checkpoint, or the
+        processes that run this together differ.
     """
     described = json.loads(config.to_json_best_effort())
     config_lib.check_finite(described)
     with InterruptRequest() as interrupt, contextlib.ExitStack() as opened:
         program = build_program(config)
+        if jax.process_count() > 1:
+            agreement.check(_facts(program, described), workdir)
         try:
-            (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
+            if jax.process_index() == 0:
+                (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
             checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, best=config.checkpoint.best)
             opened.callback(checkpoints.close)
             state, core_days = _start(program, checkpoints, described, config.seed)
-            (workdir / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+            if jax.process_index() == 0:
+                (workdir / "config.json").write_text(json.dumps(described, indent=2) + "\n")
         except OSError as error:
             raise ConfigError(f"--workdir={workdir} cannot be used: {error}") from error
         _describe(program, state, workdir)
@@ -98,6 +103,7 @@ def _train(
     interrupt: InterruptRequest,
 ) -> Result:
     start, stop = int(state.step), program.total_steps
+    profiled = config.profile and jax.process_index() == 0  # the others do the same
     metric_writer = writer.create(workdir, start=start)
     report = progress.TrainReport(
         metric_writer,
@@ -126,10 +132,17 @@ def _train(
             eval_every=config.eval.every,
             checkpoint_every=config.checkpoint.every,
             evaluate_checkpoints=bool(config.checkpoint.best),
-            actions=[progress.profile(workdir, start=start, stop=stop)] if config.profile else [],
+            actions=[progress.profile(workdir, start=start, stop=stop)] if profiled else [],
             interrupted=interrupt.received,
         )
     return _result(state, metrics, checkpoints, interrupt.signal if int(state.step) < stop else None)
+
+
+def _facts(program: Program, described: dict) -> dict[str, object]:
+    """Returns what has to be the same on all processes."""
+    config = {f"config.{key}": value for key, value in config_lib.flatten(described).items()}
+    data = {f"data of split {split}": agreement.fingerprint(source) for split, source in program.sources.items()}
+    return config | agreement.environment() | data
 
 
 def _result(state: state_lib.TrainState, metrics: dict[str, float], checkpoints: Checkpoints, signal: int | None):

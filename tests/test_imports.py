@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"config", "rng", "mesh", "interrupt", "hardware"},
-    {"data", "models", "losses", "mixup", "optim", "state", "metrics", "writer"},
+    {"config", "rng", "mesh", "interrupt", "hardware", "hosts"},
+    {"data", "models", "losses", "mixup", "optim", "state", "metrics", "writer", "agreement"},
     {"step", "checkpoint", "progress", "prepare"},
     {"evaluate", "loop", "training"},
     {"build"},
