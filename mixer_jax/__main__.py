@@ -1,7 +1,6 @@
 """The commands beside training: `python -m mixer_jax <command> --help`."""
 
 import importlib
-import inspect
 import pkgutil
 import sys
 
@@ -12,10 +11,7 @@ from mixer_jax.config import ConfigError, one_of
 
 
 def run(argv: list[str]) -> None:
-    """Hands the command line to the command's module.
-
-    Its docstring is its help, its flags are its own, and the parameters of its `main` are its positional arguments.
-    """
+    """Hands the command line to the command's module, whose docstring is its help and whose flags are its own."""
     commands = sorted(module.name.replace("_", " ") for module in pkgutil.iter_modules(tools.__path__))
     if len(argv) < 2 or argv[1] in ("--help", "-h", "-help", "help"):
         print(f"usage: python -m mixer_jax <command> --help\ncommands: {', '.join(commands)}")
@@ -32,12 +28,10 @@ def run(argv: list[str]) -> None:
 
     def main(arguments):
         cli.set_up_logging()
+        if len(arguments) > 1:
+            raise app.UsageError(f"unexpected arguments {arguments[1:]}; flags are --<name>=<value>")
         try:
-            inspect.signature(tool.main).bind(*arguments[1:])
-        except TypeError as error:
-            raise app.UsageError(f"unexpected arguments {arguments[1:]}; flags are --<name>=<value>") from error
-        try:
-            tool.main(*arguments[1:])
+            tool.main()
         except ConfigError as error:
             cli.fail(error)
 

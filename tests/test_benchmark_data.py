@@ -95,7 +95,7 @@ def test_the_command_prints_tables_or_json():
 
 
 WRONG = {
-    "benchmrk data": "command='benchmrk' is unknown; did you mean 'benchmark data'?",
+    "benchmrk data": "command='benchmrk' is unknown; did you mean 'benchmark'?",
     "benchmark data --config=configs/digits.py --config.dta.threads=1": "did you mean config.data.threads?",
     "benchmark data --config=configs/digits.py --threads=2,none": "--threads=2,none; expected positive numbers",
     "benchmark data --config=configs/digits.py --config.data.source=folder:nowhere": "there is no such folder",

@@ -481,9 +481,7 @@ class TestRefused:
     def test_an_unknown_command(self):
         with pytest.raises(SystemExit) as ended:
             command_line.run(["mixer_jax", "prepair"])
-        assert "command='prepair' is unknown; did you mean 'prepare'? known: benchmark data, prepare" in str(
-            ended.value
-        )
+        assert "command='prepair' is unknown; did you mean 'prepare'?" in str(ended.value)
 
 
 def test_help_says_how_imagenet_is_prepared():

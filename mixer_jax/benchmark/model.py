@@ -38,7 +38,7 @@ class _Inference:
         """Compiles the work for batches like this one."""
 
         def logits(params, images):
-            return training.model.apply({"params": params}, scale_pixels(images))
+            return training.model.apply({"params": mesh.gather(training.mesh, params)}, scale_pixels(images))
 
         return jax.jit(logits).lower(self._params, batch["image"]).compile()
 

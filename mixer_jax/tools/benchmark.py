@@ -1,4 +1,4 @@
-"""Measures how fast a model trains and infers, on synthetic images.
+"""Measures how fast a model trains and infers, on synthetic images; `benchmark data` measures the input.
 
   python -m mixer_jax benchmark --config=configs/mixer_b16_i1k.py
 
