@@ -9,6 +9,7 @@ from ml_collections import config_flags
 
 from mixer_jax import cli, hosts, train
 from mixer_jax.config import ConfigError
+from mixer_jax.errors import RunError
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Recipe, such as configs/digits.py or configs/digits.py:smoke."
@@ -32,7 +33,7 @@ def main(argv):
         hosts.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
         cli.label_logging(jax.process_index())
         result = train.run(_CONFIG.value, Path(workdir))
-    except ConfigError as error:
+    except (ConfigError, RunError) as error:
         cli.fail(error)
     except KeyboardInterrupt:  # the second one: the first asks the run to save and stop
         cli.fail("interrupted at once; the same command resumes from the last checkpoint")

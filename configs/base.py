@@ -1,5 +1,8 @@
 """Every config key once, with its default and the reason. A recipe calls `get_config` and states what differs.
 
+A checkpoint from before a key existed counts as made with the key's default: let the default of a new key be what was
+done before.
+
 The defaults are the paper's common pre-training settings (section 3) where it states them.
 """
 
@@ -22,6 +25,9 @@ def get_config() -> ConfigDict:
     config.mixup = 0.0  # parameter p of Beta(p, p); 0: no mixup
     # Parts that the batch is cut into, one after the other through the model: activations of one part, gradient of all.
     config.accumulation_steps = 1
+    # Where the loss or the gradient of a step is not finite: stop the run, or skip the update and go on (counted as
+    # train/skipped_updates). Stop, because such a step is the sign of something wrong more often than bad luck.
+    config.nonfinite = "stop"
     config.log_every = 50  # steps between training metrics
     config.profile = False  # trace five steps for TensorBoard's profile plugin
 

@@ -8,6 +8,7 @@ from absl import app, flags
 
 from mixer_jax import cli, tools
 from mixer_jax.config import ConfigError, one_of
+from mixer_jax.errors import RunError
 
 
 def run(argv: list[str]) -> None:
@@ -32,7 +33,7 @@ def run(argv: list[str]) -> None:
             raise app.UsageError(f"unexpected arguments {arguments[1:]}; flags are --<name>=<value>")
         try:
             tool.main()
-        except ConfigError as error:
+        except (ConfigError, RunError) as error:
             cli.fail(error)
 
     app.run(main, argv=[sys.argv[0], *argv[1 + len(command.split()) :]], flags_parser=cli.parse_flags)

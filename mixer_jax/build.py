@@ -25,7 +25,7 @@ class Program(Training):
     Attributes:
       sources: the data sets that are read, by name of the split.
       train_batches: step -> iterator of the global batches from that step on.
-      evaluators: by name of the split, state -> metrics.
+      evaluators: by name of the split, (state, interrupted) -> metrics.
     """
 
     sources: dict[str, sources.Source]
@@ -33,11 +33,12 @@ class Program(Training):
     evaluators: dict[str, step.Evaluator]
 
 
-def build_program(config: ConfigDict) -> Program:
+def build_program(config: ConfigDict, observe: Callable[[dict, dict, dict], dict] | None = None) -> Program:
     """Builds all objects of a config.
 
     Args:
       config: a recipe, with the keys of configs/base.py.
+      observe: adds to the metrics of the training step, as `step.make_train_step` says.
 
     Returns:
       The program.
@@ -50,7 +51,7 @@ def build_program(config: ConfigDict) -> Program:
     splits = [config.data.split, *config.eval.splits.values()]
     opened = {split: open_source(config, split) for split in dict.fromkeys(splits)}
     source = opened[config.data.split]
-    training = build_training(config, device_mesh, num_examples=len(source))
+    training = build_training(config, device_mesh, num_examples=len(source), observe=observe)
     return Program(
         **vars(training),
         sources=opened,

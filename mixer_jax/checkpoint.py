@@ -1,13 +1,27 @@
 """Checkpoints of a run: its state, its config and what it has cost, under `<workdir>/checkpoints/<step>/`."""
 
+import contextlib
+import json
+import logging
 import math
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jax
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from mixer_jax.config import ConfigError
-from mixer_jax.state import TrainState
+from mixer_jax.errors import RunError
+from mixer_jax.state import TrainState, fingerprint
+
+logger = logging.getLogger("mixer_jax")
+
+
+class DamagedError(Exception):
+    """A checkpoint cannot be read, or is not what was saved; the message names it and says why."""
 
 
 class _Manager(ocp.CheckpointManager):
@@ -24,14 +38,17 @@ class _Manager(ocp.CheckpointManager):
 class Checkpoints:
     """Saves asynchronously and restores the checkpoints of a work directory (Orbax's CheckpointManager)."""
 
-    def __init__(self, directory: Path, *, keep: int, best: str | None):
+    def __init__(self, directory: Path, *, keep: int, best: str | None, read_only: bool = False):
         """Opens the directory, and creates it if need be.
+
+        What a kill left there of an unfinished save is removed. An evaluation that cannot be read is set aside.
 
         Args:
           directory: where they lie, as `<directory>/<step>`.
           keep: how many of the newest checkpoints to keep.
           best: name of the evaluation metric whose best checkpoint is kept as well, or None. A metric whose name ends
             in "loss" is better when it is lower, any other when it is higher.
+          read_only: changes nothing in the directory, which must exist, also while a run saves there.
 
         Raises:
           ConfigError: `keep` is not positive.
@@ -40,6 +57,7 @@ class Checkpoints:
             raise ConfigError(f"config.checkpoint.keep={keep}; expected a positive number")
         self.directory = directory
         self._best = best
+        self._saving = False  # begun, and not known to have ended
         policy, best_fn = LatestN(keep), None
         lower = best is not None and best.endswith("loss")
         if best:
@@ -48,14 +66,19 @@ class Checkpoints:
                 return metrics.get(best, math.inf if lower else -math.inf)
 
             policy = AnyPreservationPolicy([policy, BestN(get_metric_fn=best_fn, reverse=lower, n=1)])
+        if not read_only:
+            _on_one_process(lambda: _set_aside_damaged_metrics(directory))
         self._manager = _Manager(
             directory.resolve(),
             item_names=("state", "run"),
             options=ocp.CheckpointManagerOptions(
+                read_only=read_only,
+                create=not read_only,
+                save_interval_steps=0 if read_only else 1,  # Orbax warns of what a read-only manager does not do
                 preservation_policy=policy,
                 best_fn=best_fn,  # the policy decides; without this, Orbax would not keep the metrics on disk
                 best_mode="min" if lower else "max",
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=not read_only,
             ),
         )
 
@@ -79,40 +102,147 @@ class Checkpoints:
           state: the training state.
           run: what a JSON file can hold of the run: its config, and what it has spent.
           metrics: evaluation metrics of this state by name, empty if it was not evaluated.
+
+        Raises:
+          RunError: this one, or the one before, cannot be written.
         """
-        self._manager.save(
-            int(state.step),
-            args=ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run)),
-            metrics={self._best: metrics[self._best]} if self._best and metrics else {},
-        )
+        self._saving = True
+        run = {**run, "fingerprint": int(fingerprint(state))}
+        with self._writing():
+            self._manager.save(
+                int(state.step),
+                args=ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run)),
+                metrics={self._best: metrics[self._best]} if self._best and metrics else {},
+            )
+
+    def restore_newest(
+        self, target: TrainState, *, check: Callable[[dict], None]
+    ) -> tuple[TrainState, dict] | tuple[None, None]:
+        """Restores the newest checkpoint that can be read.
+
+        Newer ones, which are damaged, are reported, and renamed to `<step>.damaged`, which Orbax takes for no
+        checkpoint: the run will save at those steps again.
+
+        Args:
+          target: as in `restore_state`.
+          check: called with the `run` of a checkpoint before its state is read; raises if it is another run's.
+
+        Returns:
+          The state and `run`, or twice None if there is no checkpoint.
+
+        Raises:
+          ConfigError: there are checkpoints, and none can be read; nothing is renamed.
+        """
+        damaged = {}
+        for step in reversed(self.steps()):
+            try:
+                run = self.restore_run(step)
+                check(run)
+                state = self.restore_state(step, target)
+            except DamagedError as error:
+                damaged[step] = error
+                continue
+            if damaged:
+                _on_one_process(lambda: self._set_aside(damaged))
+                self._manager.reload()
+            return state, run
+        if damaged:
+            raise ConfigError(
+                f"no checkpoint in {self.directory} can be read: {'; '.join(map(str, damaged.values()))}. "
+                "Nothing was changed; to train anew, choose another --workdir"
+            )
+        return None, None
+
+    def _set_aside(self, damaged: dict[int, DamagedError]) -> None:
+        for step, error in damaged.items():
+            aside = _set_aside(self.directory / str(step))
+            logger.warning("%s; it is now %s, and the one before is used", error, aside.name)
 
     def restore_run(self, step: int) -> dict:
-        """Returns what `save` was given as `run` at a step; raises a ConfigError if it cannot be read."""
-        return self._restore(step, run=ocp.args.JsonRestore())
+        """Returns what `save` was given as `run` at a step; raises a DamagedError if it cannot be read."""
+        return {key: value for key, value in self._read_run(step).items() if key != "fingerprint"}
 
     def restore_state(self, step: int, target: TrainState) -> TrainState:
-        """Returns the state of a step; raises a ConfigError if it cannot be read.
+        """Returns the state of a step; raises a DamagedError if it cannot be read or is not what was saved.
 
         Args:
           step: one of `steps`.
           target: a tree of ShapeDtypeStructs with shardings, how the state is to lie on the devices.
         """
-        return self._restore(step, state=ocp.args.StandardRestore(target))
+        state = self._restore(step, state=ocp.args.StandardRestore(target))
+        # Orbax itself passes over a changed bit inside an array.
+        if int(fingerprint(state)) != self._read_run(step).get("fingerprint"):
+            raise DamagedError(f"{self.directory / str(step)} is damaged: its arrays are not those that were saved")
+        return state
+
+    def _read_run(self, step: int) -> dict:
+        return self._restore(step, run=ocp.args.JsonRestore())
 
     def _restore(self, step: int, **item):
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**item))[next(iter(item))]
         except Exception as error:  # what Orbax raises of a damaged checkpoint has many types
-            older = [other for other in self.steps() if other < step]
-            raise ConfigError(
-                f"{self.directory / str(step)} cannot be read ({type(error).__name__}: {str(error).splitlines()[0]}); "
-                f"remove that folder to resume from {f'step {older[-1]}' if older else 'the start'}"
-            ) from error
+            raise DamagedError(f"{self.directory / str(step)} cannot be read ({_in_short(error)})") from error
+
+    def check(self) -> None:
+        """Raises a RunError if what was being saved in the background has failed; does not wait."""
+        if self._saving and not self._manager.is_saving_in_progress():
+            self._saving = False
+            self.wait()
 
     def wait(self) -> None:
-        """Waits until the checkpoint that is being saved is complete."""
-        self._manager.wait_until_finished()
+        """Waits until the checkpoint that is being saved is complete; raises a RunError if it cannot be written."""
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits, and frees the manager's threads."""
-        self._manager.close()
+        """Waits, and frees the manager's threads; raises a RunError if a checkpoint cannot be written."""
+        with self._writing():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # a full disk is an OSError to JSON files and a ValueError to arrays
+            reason = re.search(r"Failed to write .*? to file \d+: (.*?)(?: \[|$)", str(error))
+            raise RunError(
+                f"{self.directory}: a checkpoint cannot be written ({reason[1] if reason else _in_short(error)}); "
+                "the older ones are whole, and the same command resumes from them"
+            ) from error
+
+
+def _on_one_process(action: Callable[[], None]) -> None:
+    """Lets process 0 act on the files that all share, while the others wait."""
+    if jax.process_index() == 0:
+        action()
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("checkpoints")
+
+
+def _set_aside(path: Path) -> Path:
+    """Renames what is damaged, and returns its new name."""
+    aside = path.with_name(f"{path.name}.damaged")
+    number = 1
+    while aside.exists():  # the same step, damaged a second time
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged-{number}")
+    return path.rename(aside)
+
+
+def _set_aside_damaged_metrics(directory: Path) -> None:
+    # Orbax reads the metrics of all checkpoints at once, and nothing else, if one cannot be read.
+    for path in directory.glob("*/metrics/metrics"):
+        try:
+            json.loads(path.read_text())
+        except ValueError as error:
+            logger.warning(
+                "%s cannot be read (%s): that checkpoint is never the best one; the file is now %s",
+                path,
+                _in_short(error),
+                _set_aside(path).name,
+            )
+
+
+def _in_short(error: Exception) -> str:
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])

@@ -55,6 +55,13 @@ def set_up_logging() -> None:
     logger.propagate = False
     if not flags.FLAGS["verbosity"].present:
         absl_logging.set_verbosity(absl_logging.WARNING)
+        # What Orbax logs as errors, with the tracebacks of several threads, it raises too. The writes that it leaves
+        # unfinished then end in more of them, which nobody can catch.
+        absl_logging.get_absl_logger().addFilter(
+            lambda record: record.levelno < logging.ERROR or "orbax" not in Path(record.pathname).parts
+        )
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        sys.unraisablehook = lambda what: logger.debug("ignored: %r", what.exc_value)
 
 
 def label_logging(process: int) -> None:

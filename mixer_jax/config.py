@@ -86,6 +86,20 @@ def flatten(config: Mapping, prefix: str = "") -> dict:
     return leaves
 
 
+def complete(saved: Mapping, defaults: Mapping) -> dict:
+    """Adds the keys that a saved config lacks, because they are newer, with their defaults.
+
+    Args:
+      saved: a config as nested dicts, from a checkpoint.
+      defaults: the base config; its `splits` is a table of the user's, to which nothing is added.
+    """
+    completed = {**defaults, **saved}
+    for key, value in saved.items():
+        if isinstance(value, Mapping) and key in defaults and key != "splits":
+            completed[key] = complete(value, defaults[key])
+    return completed
+
+
 def differences(ours: Mapping, theirs: Mapping, ignore: Iterable[str] = ()) -> dict[str, tuple]:
     """Returns {dotted key: (our value, their value)} where two configs differ.
 

@@ -43,7 +43,7 @@ def train(
       train_step: (state, batch) -> (state, metrics), jitted.
       batches: the global batches of steps state.step, state.step + 1, ...
       stop: the last step.
-      evaluators: by name of the split, state -> metrics.
+      evaluators: by name of the split, (state, interrupted) -> metrics.
       checkpoints: where the state is saved.
       run: what is saved beside the state; "core_days" is added.
       report: takes the training metrics.
@@ -52,7 +52,8 @@ def train(
       checkpoint_every: save every so many steps, and at the end.
       evaluate_checkpoints: whether to evaluate whenever a checkpoint is saved.
       actions: called with the step after every step.
-      interrupted: asked after every step; if it says yes, the state is saved and the loop ends.
+      interrupted: asked after every step and before every batch of an evaluation; if it says yes, the state is saved,
+        without an evaluation, and the loop ends.
 
     Returns:
       The last state, and the evaluation metrics of it: empty if it was not evaluated, because of an interruption.
@@ -73,10 +74,11 @@ def train(
         if not (evaluating or saving):
             continue
         with report.paused():
-            metrics = evaluate(state, evaluators) if evaluating else {}
+            metrics = evaluate(state, evaluators, interrupted) if evaluating else {}
+            ending = ending or interrupted()
             if metrics:
                 writer.write_scalars(step, metrics)
-            if saving:
+            if saving or ending:
                 checkpoints.save(state, run={**run, "core_days": report.core_days}, metrics=metrics)
         if ending:
             break
@@ -85,11 +87,14 @@ def train(
     return state, metrics
 
 
-def evaluate(state: TrainState, evaluators: dict[str, Evaluator]) -> dict[str, float]:
-    """Runs every evaluator on a state, and returns {"eval/<split>/<metric>": value}."""
+def evaluate(state: TrainState, evaluators: dict[str, Evaluator], interrupted: Callable[[], bool]) -> dict[str, float]:
+    """Runs every evaluator on a state, and returns {"eval/<split>/<metric>": value}, or {} if it is interrupted."""
     metrics = {}
     for split, evaluator in evaluators.items():
-        values = evaluator(state)
+        values = evaluator(state, interrupted)
+        if not values:
+            logger.info("step %d: the evaluation is left, to save before the run ends", int(state.step))
+            return {}
         metrics |= {f"eval/{split}/{name}": value for name, value in values.items()}
         logger.info(
             "step %d: %s top-1 %.4f, loss %.4f on %d examples",

@@ -102,6 +102,18 @@ def create(
     )
 
 
+def leave_out(opt_state: optax.OptState) -> optax.OptState:
+    """Returns the optimizer's state after a step without an update: the schedule goes on, all else is as before."""
+
+    def is_schedule(node):
+        return isinstance(node, optax.ScaleByScheduleState)
+
+    def go_on(node):
+        return node._replace(count=node.count + 1) if is_schedule(node) else node
+
+    return jax.tree.map(go_on, opt_state, is_leaf=is_schedule)
+
+
 def is_kernel(params: dict) -> dict:
     """Returns a tree like `params` with True where weight decay acts: at the leaves named `kernel`."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)

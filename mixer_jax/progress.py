@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +14,22 @@ from clu import asynclib
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from mixer_jax.errors import RunError
 from mixer_jax.writer import metric_writers, periodic_actions
 
 logger = logging.getLogger("mixer_jax")
+
+
+class NonFiniteError(RunError):
+    """The loss or the gradient of a step was not finite, and its update was left out.
+
+    Attributes:
+      step: the first such step.
+    """
+
+    def __init__(self, step: int):
+        super().__init__(f"step {step}: the loss or the gradient is not finite; its update was not made")
+        self.step = step
 
 
 class TrainReport(periodic_actions.PeriodicAction):
@@ -25,7 +37,9 @@ class TrainReport(periodic_actions.PeriodicAction):
 
     The metrics of a step are fetched in a background thread, which notes when the device had them: the rate is that of
     the device, not of the thread that hands it work. Of "replaced_images" all steps since the last report are counted.
-    On a terminal the progress is a bar, in a log a line a report.
+    On a terminal the progress is a bar, in a log a line a report. Updates that the device left out are found in the
+    same way: `step_done` and `paused` raise a NonFiniteError if the run is to stop at them, `paused` before what is
+    inside; otherwise they are shown.
     """
 
     def __init__(
@@ -37,6 +51,8 @@ class TrainReport(periodic_actions.PeriodicAction):
         every: int,
         batch_size: int,
         core_days: float,
+        skipped: int,
+        stop_on_nonfinite: bool,
     ):
         super().__init__(every_steps=every, on_steps=[stop])
         self.core_days = core_days  # spent on training steps, earlier runs of the same work directory included
@@ -46,6 +62,10 @@ class TrainReport(periodic_actions.PeriodicAction):
         self._pool = asynclib.Pool("TrainReport", max_workers=1)
         self._metrics = {}
         self._replaced = []  # by step since the last report
+        self._step = start
+        self._skipped, self._skipped_up_to = skipped, start  # how many updates, and the step at which it was so
+        self._stop_on_nonfinite = stop_on_nonfinite
+        self._nonfinite: NonFiniteError | None = None
         self._first = start + 1
         self._counted = start  # the last step whose images are in a rate
         self._since = time.monotonic()
@@ -55,7 +75,9 @@ class TrainReport(periodic_actions.PeriodicAction):
 
     def step_done(self, step: int, metrics: dict[str, jax.Array]) -> None:
         """Takes the metrics (scalars on the device) of a step; to be called after every step."""
-        self._metrics = metrics
+        if self._nonfinite and jax.process_count() == 1:  # several processes stop together, in `paused`
+            raise self._nonfinite
+        self._step, self._metrics = step, metrics
         self._replaced.append(metrics["replaced_images"])
         if step == self._first:
             self._pool(self._exclude_first)(step, metrics)
@@ -66,6 +88,9 @@ class TrainReport(periodic_actions.PeriodicAction):
         """Keeps what happens inside out of the rates and the core-days."""
         self.flush()
         jax.block_until_ready(self._metrics)
+        self._count_skipped(self._step, int(self._metrics["skipped_updates"]))
+        if self._nonfinite:
+            raise self._nonfinite
         now = time.monotonic()
         self._seconds += now - self._since
         self._spend(now - self._since)
@@ -91,6 +116,21 @@ class TrainReport(periodic_actions.PeriodicAction):
         self._spend(now - self._since)
         self._since, self._seconds, self._counted = now, 0.0, step
 
+    def _count_skipped(self, step, skipped):
+        more = skipped - self._skipped
+        if more and self._stop_on_nonfinite:
+            # The device left out the update of the first such step and all since.
+            self._nonfinite = self._nonfinite or NonFiniteError(step - more + 1)
+        elif more:
+            logger.warning(
+                "steps %d to %d: %d update%s left out, because the loss or the gradient was not finite",
+                self._skipped_up_to + 1,
+                step,
+                more,
+                "s" if more > 1 else "",
+            )
+        self._skipped, self._skipped_up_to = skipped, step
+
     def _spend(self, seconds):
         self.core_days += seconds * jax.device_count() / timedelta(days=1).total_seconds()
 
@@ -106,8 +146,7 @@ class TrainReport(periodic_actions.PeriodicAction):
         seconds = self._seconds + now - self._since
         steps = step - self._counted
         self._since, self._seconds, self._counted = now, 0.0, step
-        if not math.isfinite(values["train/loss"]):
-            logger.warning("step %d: the loss is %s", step, values["train/loss"])
+        self._count_skipped(step, int(values["train/skipped_updates"]))
         progress = f"loss {values['train/loss']:.4f}"
         if steps:
             rate = values["train/img_sec_core"] = steps * self._batch_size / seconds / jax.device_count()

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from mixer_jax import rng
+from mixer_jax import optim, rng
+from mixer_jax.config import one_of
 from mixer_jax.losses import Loss
 from mixer_jax.metrics import classification_sums
 from mixer_jax.mixup import mixup as mix
@@ -16,7 +17,7 @@ from mixer_jax.state import TrainState
 
 Batch = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
-Evaluator = Callable[[TrainState], dict[str, float]]
+Evaluator = Callable[[TrainState, Callable[[], bool]], dict[str, float]]
 EvalStep = Callable[[dict, Batch], dict[str, jax.Array]]
 Gather = Callable[[dict], dict]
 
@@ -33,8 +34,10 @@ def make_train_step(
     schedule: Schedule,
     seed: int,
     mixup: float,
+    nonfinite: str = "stop",
     accumulation_steps: int = 1,
     gather: Gather = _as_they_are,
+    observe: Callable[[dict, dict, dict], dict] | None = None,
 ) -> TrainStep:
     """Makes the training step.
 
@@ -45,15 +48,23 @@ def make_train_step(
       schedule: step -> learning rate, for the metrics.
       seed: config.seed; with state.step it determines the masks and the mixup of the step.
       mixup: parameter of mixup's Beta distribution; 0 for none.
+      nonfinite: where the loss or the norm of the gradient is not finite, the update is left out: with "skip" that
+        one, with "stop" all later ones as well, so that the state stays as it was before.
       accumulation_steps: parts that the batch goes through the model in, one after the other. Masks and mixup, and so
         loss and gradient, are those of the whole batch.
       gather: from the parameters as they lie on the devices to the parameters that the model computes with.
+      observe: (parameters, gradients, updates) -> metrics to add, or None.
 
     Returns:
       A pure function (state, batch) -> (state, metrics). The batch holds "image" uint8 (n, height, width, 3), "label"
       int32 (n,) and "replaced" bool (n,). The metrics are scalars: "loss" and "top1" of the batch (against the first of
-      mixed labels), "grad_norm" before clipping, "update_norm", "learning_rate", and "replaced_images", a count.
+      mixed labels), "grad_norm" before clipping, "update_norm", "learning_rate", "replaced_images", a count, and
+      "skipped_updates", how many updates have been left out so far.
+
+    Raises:
+      ConfigError: an unknown `nonfinite`.
     """
+    one_of("config.nonfinite", nonfinite, ("stop", "skip"))
 
     def mean_loss(params, part):
         params = gather(params)
@@ -86,7 +97,18 @@ def make_train_step(
             "learning_rate": schedule(state.step),
             "replaced_images": batch["replaced"].sum(dtype=jnp.int32),
         }
-        return TrainState(step=state.step + 1, params=params, opt_state=opt_state), metrics
+        if observe:
+            metrics |= observe(state.params, grads, updates)
+        after = state.replace(step=state.step + 1, params=params, opt_state=opt_state)
+        without = state.replace(
+            step=state.step + 1, opt_state=optim.leave_out(state.opt_state), skipped=state.skipped + 1
+        )
+        # Chosen on the device: the host hears of it with the metrics, and nothing waits for it.
+        apply = jnp.isfinite(value) & jnp.isfinite(metrics["grad_norm"])
+        if nonfinite == "stop":
+            apply &= state.skipped == 0
+        state = jax.tree.map(lambda new, old: jnp.where(apply, new, old), after, without)
+        return state, {**metrics, "skipped_updates": state.skipped}
 
     return train_step
 

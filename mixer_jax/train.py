@@ -4,23 +4,27 @@ import contextlib
 import dataclasses
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
-from mixer_jax import agreement, loop, progress, rng, writer
+from configs import base
+from mixer_jax import agreement, lock, loop, progress, rng, writer
 from mixer_jax import config as config_lib
 from mixer_jax import state as state_lib
 from mixer_jax.build import Program, build_program
 from mixer_jax.checkpoint import Checkpoints
 from mixer_jax.config import ConfigError
+from mixer_jax.errors import RunError
 from mixer_jax.interrupt import InterruptRequest
 
 logger = logging.getLogger("mixer_jax")
 
-# Keys that change neither the data, nor the state, nor the length of a run: they may change when it resumes. The last
-# three say where and in which order the same sums are computed, which shifts results by rounding as other devices do.
+# Keys that change neither the data, nor the state, nor the length of a run: they may change when it resumes. So may
+# `nonfinite`: where a run stopped, it can go on with skip, and until there both are the same. The last three say where
+# and in which order the same sums are computed, which shifts results by rounding as other devices do.
 _FREE_KEYS = (
     "log_every",
     "profile",
@@ -30,6 +34,7 @@ _FREE_KEYS = (
     "data.workers",
     "data.threads",
     "data.prefetch",
+    "nonfinite",
     "mesh",
     "accumulation_steps",
     "model.remat",
@@ -64,8 +69,9 @@ def run(config: ConfigDict, workdir: Path) -> Result:
       How the run ended.
 
     Raises:
-      ConfigError: a value of the config is wrong, the work directory holds another config's checkpoint, or the
-        processes that run this together differ.
+      ConfigError: a value of the config is wrong, the work directory holds another config's checkpoint, damaged ones
+        alone, or is in use by another run, or the processes that run this together differ.
+      RunError: what the run writes cannot be written, or the loss or a gradient is not finite.
     """
     described = json.loads(config.to_json_best_effort())
     config_lib.check_finite(described)
@@ -76,9 +82,10 @@ def run(config: ConfigDict, workdir: Path) -> Result:
         try:
             if jax.process_index() == 0:
                 (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
+                opened.enter_context(lock.only_process(workdir))
             checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, best=config.checkpoint.best)
             opened.callback(checkpoints.close)
-            state, core_days = _start(program, checkpoints, described, config.seed)
+            state, core_days = _start(program, checkpoints, described)
             if jax.process_index() == 0:
                 (workdir / "config.json").write_text(json.dumps(described, indent=2) + "\n")
         except OSError as error:
@@ -88,7 +95,8 @@ def run(config: ConfigDict, workdir: Path) -> Result:
             return _result(state, {}, checkpoints, interrupt.signal)
         if int(state.step) == program.total_steps:
             logger.info("%s holds the finished run; to train again, remove it or choose another --workdir", workdir)
-            return _result(state, loop.evaluate(state, program.evaluators), checkpoints, None)
+            metrics = loop.evaluate(state, program.evaluators, interrupt.received)
+            return _result(state, metrics, checkpoints, interrupt.signal if not metrics else None)
         run = {"config": described, "core_days": core_days}
         return _train(config, program, state, checkpoints, workdir, run, interrupt)
 
@@ -112,8 +120,14 @@ def _train(
         every=config.log_every,
         batch_size=config.batch_size,
         core_days=run["core_days"],
+        skipped=int(state.skipped),
+        stop_on_nonfinite=config.nonfinite == "stop",
     )
+    actions = [lambda _: checkpoints.check()]
+    if profiled:
+        actions.append(progress.profile(workdir, start=start, stop=stop))
     with (
+        _naming_replay(workdir),
         contextlib.closing(metric_writer),
         contextlib.closing(report),
         progress.above_bar(),
@@ -132,10 +146,23 @@ def _train(
             eval_every=config.eval.every,
             checkpoint_every=config.checkpoint.every,
             evaluate_checkpoints=bool(config.checkpoint.best),
-            actions=[progress.profile(workdir, start=start, stop=stop)] if profiled else [],
+            actions=actions,
             interrupted=interrupt.received,
         )
-    return _result(state, metrics, checkpoints, interrupt.signal if int(state.step) < stop else None)
+    finished = int(state.step) == stop and (metrics or not program.evaluators)
+    return _result(state, metrics, checkpoints, None if finished else interrupt.signal)
+
+
+@contextlib.contextmanager
+def _naming_replay(workdir: Path) -> Iterator[None]:
+    """Adds to the error of a step that is not finite what to do about it."""
+    try:
+        yield
+    except progress.NonFiniteError as error:
+        raise RunError(
+            f"{error}. See its norms by `python -m mixer_jax replay --workdir={workdir} --step={error.step}`, "
+            "or go on without such updates by --config.nonfinite=skip"
+        ) from error
 
 
 def _facts(program: Program, described: dict) -> dict[str, object]:
@@ -153,21 +180,27 @@ def _result(state: state_lib.TrainState, metrics: dict[str, float], checkpoints:
     return Result(step=step, checkpoint=checkpoint, metrics=metrics, signal=signal)
 
 
-def _start(program: Program, checkpoints: Checkpoints, described: dict, seed: int):
+def _start(program: Program, checkpoints: Checkpoints, described: dict) -> tuple[state_lib.TrainState, float]:
     """Returns the state to start from and the core-days that it has cost: the newest checkpoint's, or new ones."""
-    newest = checkpoints.latest_step()
-    if newest is None:
-        return program.init(rng.key(seed, "init")), 0.0
-    saved = checkpoints.restore_run(newest)
-    changed = config_lib.differences(described, saved["config"], ignore=_FREE_KEYS)
-    if changed:
-        listed = "; ".join(f"config.{key}={ours!r} here, {theirs!r} there" for key, (ours, theirs) in changed.items())
+
+    def check_same_config(saved):
+        theirs = config_lib.complete(saved["config"], json.loads(base.get_config().to_json_best_effort()))
+        if changed := config_lib.differences(described, theirs, ignore=_FREE_KEYS):
+            listed = "; ".join(f"config.{key}={here!r} here, {there!r} there" for key, (here, there) in changed.items())
+            raise ConfigError(
+                f"{checkpoints.directory} holds a checkpoint of another config: {listed}. "
+                "Start with the same values to resume it, or choose another --workdir"
+            )
+
+    state, saved = checkpoints.restore_newest(program.abstract_state, check=check_same_config)
+    if state is None:
+        return program.init(rng.key(described["seed"], "init")), 0.0
+    if described["nonfinite"] == "stop" and state.skipped:
         raise ConfigError(
-            f"{checkpoints.directory} holds a checkpoint of another config: {listed}. "
-            "Start with the same values to resume it, or choose another --workdir"
+            f"config.nonfinite='stop', but this run has left out {int(state.skipped)} updates; resume it with 'skip'"
         )
-    logger.info("resuming from %s/%d", checkpoints.directory, newest)
-    return checkpoints.restore_state(newest, program.abstract_state), saved["core_days"]
+    logger.info("resuming from %s/%d", checkpoints.directory, int(state.step))
+    return state, saved["core_days"]
 
 
 def _describe(program: Program, state: state_lib.TrainState, workdir: Path) -> None:

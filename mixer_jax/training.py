@@ -38,13 +38,20 @@ class Training:
     abstract_batch: dict[str, jax.ShapeDtypeStruct]
 
 
-def build_training(config: ConfigDict, device_mesh: jax.sharding.Mesh, *, num_examples: int) -> Training:
+def build_training(
+    config: ConfigDict,
+    device_mesh: jax.sharding.Mesh,
+    *,
+    num_examples: int,
+    observe: Callable[[dict, dict, dict], dict] | None = None,
+) -> Training:
     """Builds the objects of a config that need no data.
 
     Args:
       config: a recipe, with the keys of configs/base.py.
       device_mesh: where the training runs.
       num_examples: size of the training data.
+      observe: adds to the metrics of the training step, as `step.make_train_step` says.
 
     Returns:
       The training.
@@ -77,8 +84,10 @@ def build_training(config: ConfigDict, device_mesh: jax.sharding.Mesh, *, num_ex
         schedule=schedule,
         seed=config.seed,
         mixup=config.mixup,
+        nonfinite=config.nonfinite,
         accumulation_steps=config.accumulation_steps,
         gather=functools.partial(mesh.gather, device_mesh),
+        observe=observe,
     )
     init = state_lib.make_init(model, optimizer, image_size=config.data.image_size)
     abstract_state = state_lib.abstract(init, device_mesh)

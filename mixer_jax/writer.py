@@ -1,8 +1,11 @@
 """Where the metrics of a run go: metrics.jsonl and TensorBoard events, through clu's writers."""
 
+import contextlib
 import json
 import logging
 import math
+import os
+import socket
 import sys
 import time
 import types
@@ -12,7 +15,9 @@ from pathlib import Path
 import jax
 from clu import parameter_overview
 from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, tensor_shape_pb2, types_pb2
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from mixer_jax.errors import RunError
 
 # `clu.metric_writers` and, through it, `clu.periodic_actions` import clu's TensorFlow summary writer on the way. An
 # empty stand-in takes its place, and TensorBoard events are written below through the `tensorboard` package: so a run
@@ -34,12 +39,41 @@ def _unsupported(self, *args, **kwargs):
 
 
 class _ScalarWriter(metric_writers.MetricWriter):
-    """A clu writer of scalars and texts, which is all that training writes."""
+    """A clu writer of scalars and texts, which is all that training writes, to one file.
+
+    What cannot be written, as on a full disk, is an error of the next `flush` or `close`: there the run can meet it.
+    """
 
     write_summaries = write_images = write_videos = write_audios = write_histograms = _unsupported
 
+    def __init__(self, path: Path, mode: str):
+        self._path = path
+        self._file = path.open(mode)
+        self._failure: OSError | None = None
+
     def write_hparams(self, hparams: Mapping[str, object]):
         self.write_texts(0, {"hparams": json.dumps(hparams, indent=2, default=str)})
+
+    def flush(self):
+        if self._failure:
+            raise RunError(f"{self._path} cannot be written: {self._failure.strerror}")
+
+    def close(self):
+        with self._noting_failure():
+            self._file.close()
+        self.flush()
+
+    def _write(self, write, data):
+        with self._noting_failure():
+            write(data)
+            self._file.flush()  # what is written can be read at once
+
+    @contextlib.contextmanager
+    def _noting_failure(self):
+        try:
+            yield
+        except OSError as error:
+            self._failure = self._failure or error
 
 
 class JsonLinesWriter(_ScalarWriter):
@@ -51,63 +85,50 @@ class JsonLinesWriter(_ScalarWriter):
     def __init__(self, path: Path, *, start: int):
         if path.exists():
             _drop_after(path, start)
-        self._file = path.open("a", buffering=1)  # a line is in the file as soon as it is written
+        super().__init__(path, "a")
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]):
         values = {name: _number(value) for name, value in scalars.items()}
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._write(self._file.write, json.dumps({"step": step, **values}) + "\n")
 
     def write_texts(self, step: int, texts: Mapping[str, str]):
         pass  # the config lies beside, in config.json
 
-    def flush(self):
-        self._file.flush()
-
-    def close(self):
-        self._file.close()
-
 
 class TensorBoardWriter(_ScalarWriter):
-    """Writes TensorBoard event files; TensorBoard drops what an earlier run wrote after step `start`."""
+    """Writes a TensorBoard event file; TensorBoard drops what an earlier run wrote after step `start`."""
 
     def __init__(self, directory: Path, *, start: int):
-        self._events = EventFileWriter(str(directory), flush_secs=10)
-        started = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        # Not by tensorboard's EventFileWriter: what its thread cannot write, it shows as a traceback.
+        name = f"events.out.tfevents.{time.time_ns() / 1e9:.6f}.{socket.gethostname()}.{os.getpid()}"
+        super().__init__(directory / name, "wb")
+        self._records = RecordWriter(self._file)
+        self._add(file_version="brain.Event:2")
         # TensorBoard drops the step that the event names, too.
-        self._events.add_event(event_pb2.Event(step=start + 1, wall_time=time.time(), session_log=started))
+        self._add(step=start + 1, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
 
     def write_scalars(self, step: int, scalars: Mapping[str, float]):
-        self._add(step, [summary_pb2.Summary.Value(tag=k, simple_value=float(v)) for k, v in scalars.items()])
+        values = [summary_pb2.Summary.Value(tag=k, simple_value=float(v)) for k, v in scalars.items()]
+        self._add(step=step, summary=summary_pb2.Summary(value=values))
 
     def write_texts(self, step: int, texts: Mapping[str, str]):
         plugin = summary_pb2.SummaryMetadata.PluginData(plugin_name="text")
-        self._add(
-            step,
-            [
-                summary_pb2.Summary.Value(
-                    tag=name,
-                    metadata=summary_pb2.SummaryMetadata(plugin_data=plugin),
-                    tensor=tensor_pb2.TensorProto(
-                        dtype=types_pb2.DT_STRING,
-                        string_val=[f"```\n{text}\n```".encode()],
-                        tensor_shape=tensor_shape_pb2.TensorShapeProto(
-                            dim=[tensor_shape_pb2.TensorShapeProto.Dim(size=1)]
-                        ),
-                    ),
-                )
-                for name, text in texts.items()
-            ],
-        )
+        values = [
+            summary_pb2.Summary.Value(
+                tag=name,
+                metadata=summary_pb2.SummaryMetadata(plugin_data=plugin),
+                tensor=tensor_pb2.TensorProto(
+                    dtype=types_pb2.DT_STRING,
+                    string_val=[f"```\n{text}\n```".encode()],
+                    tensor_shape=tensor_shape_pb2.TensorShapeProto(dim=[tensor_shape_pb2.TensorShapeProto.Dim(size=1)]),
+                ),
+            )
+            for name, text in texts.items()
+        ]
+        self._add(step=step, summary=summary_pb2.Summary(value=values))
 
-    def _add(self, step, values):
-        summary = summary_pb2.Summary(value=values)
-        self._events.add_event(event_pb2.Event(step=step, wall_time=time.time(), summary=summary))
-
-    def flush(self):
-        self._events.flush()
-
-    def close(self):
-        self._events.close()
+    def _add(self, **what):
+        self._write(self._records.write, event_pb2.Event(wall_time=time.time(), **what).SerializeToString())
 
 
 def create(workdir: Path, *, start: int) -> metric_writers.MetricWriter:
@@ -119,12 +140,17 @@ def create(workdir: Path, *, start: int) -> metric_writers.MetricWriter:
 
     Returns:
       A clu MetricWriter; on hosts other than the first it writes nothing.
+
+    Raises:
+      RunError: a file cannot be written; also of the writer's `flush` and `close`.
     """
     if jax.process_index() != 0:
         return metric_writers.MultiWriter([])
-    return metric_writers.AsyncMultiWriter(
-        [TensorBoardWriter(workdir, start=start), JsonLinesWriter(workdir / "metrics.jsonl", start=start)]
-    )
+    try:
+        writers = [TensorBoardWriter(workdir, start=start), JsonLinesWriter(workdir / "metrics.jsonl", start=start)]
+    except OSError as error:
+        raise RunError(f"the metrics cannot be written: {error}") from error
+    return metric_writers.AsyncMultiWriter(writers)
 
 
 def overview(params: dict) -> str:

@@ -1,6 +1,8 @@
 """Every test runs on several CPU devices, unless XLA_FLAGS says otherwise, and without silent promotions of ranks."""
 
+import contextlib
 import os
+import resource
 import tempfile
 
 # Programs that many tests compile are compiled once; processes that tests start share them.
@@ -37,3 +39,19 @@ def tiny_config():
     config.eval.every = 10
     config.checkpoint.every = 10
     return config
+
+
+@pytest.fixture
+def file_size_limit():
+    """A context in which this process cannot write beyond a number of bytes of a file, as if the disk were full."""
+
+    @contextlib.contextmanager
+    def limit(size):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit

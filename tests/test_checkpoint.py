@@ -1,4 +1,7 @@
-"""Checkpoints: what is kept, what is exact, and what a later start finds."""
+"""Checkpoints: what is kept, what is exact, what a later start finds, and what is made of damaged ones."""
+
+import re
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +11,8 @@ import pytest
 from mixer_jax import mesh
 from mixer_jax.checkpoint import Checkpoints
 from mixer_jax.config import ConfigError
-from mixer_jax.state import TrainState
+from mixer_jax.errors import RunError
+from mixer_jax.state import TrainState, fingerprint
 
 TOP1, LOSS = "eval/test/top1", "eval/test/loss"
 
@@ -131,14 +135,163 @@ def test_keeping_nothing_is_refused_by_key(tmp_path):
         Checkpoints(tmp_path, keep=0, best=None)
 
 
-@pytest.mark.parametrize("damage", ["state", "run", "everything"])
-def test_a_damaged_checkpoint_is_named_with_the_way_out(tmp_path, damage):
-    checkpoints = Checkpoints(tmp_path, keep=3, best=None)
-    save(checkpoints, 1)
-    save(checkpoints, 2)
-    for path in (tmp_path / "2").rglob("*"):
-        if path.is_file() and (damage == "everything" or damage in path.parts):
-            path.write_bytes(b"")
-    checkpoints = Checkpoints(tmp_path, keep=3, best=None)
-    with pytest.raises(ConfigError, match=r"2 cannot be read \(.*remove that folder to resume from step 1"):
-        (checkpoints.restore_run(2), checkpoints.restore_state(2, abstract(state_at(2))))
+def truncate(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def garble(path):
+    path.write_bytes(np.random.default_rng(0).bytes(path.stat().st_size))
+
+
+def flip_a_bit(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def largest(folder):
+    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+
+
+# Kind of damage, and the file or folder of the checkpoint that it meets.
+DAMAGES = {
+    "an array cut short": lambda folder: truncate(largest(folder / "state")),
+    "an array garbled": lambda folder: garble(largest(folder / "state")),
+    "a bit of an array": lambda folder: flip_a_bit(largest(folder / "state")),
+    "an array deleted": lambda folder: largest(folder / "state").unlink(),
+    "the tree of the state cut short": lambda folder: truncate(folder / "state" / "_METADATA"),
+    "the index garbled": lambda folder: garble(folder / "state" / "manifest.ocdbt"),
+    "the run emptied": lambda folder: next((folder / "run").glob("metadata")).write_bytes(b""),
+    "the state deleted": lambda folder: shutil.rmtree(folder / "state"),
+    "everything emptied": lambda folder: [path.write_bytes(b"") for path in folder.rglob("*") if path.is_file()],
+}
+
+
+def large_state_at(step):
+    # Of an array that is too large to lie in Orbax's index, and so outside of the checksums of that.
+    noise = np.random.default_rng(step).normal(size=(400, 100)).astype(np.float32)
+    return state_at(step).replace(params={"kernel": jax.device_put(noise, mesh.replicated(mesh.create()))})
+
+
+def damaged(directory, steps, damage):
+    checkpoints = Checkpoints(directory, keep=9, best=None)
+    for step in (1, 2, 3):
+        checkpoints.save(large_state_at(step), run={"of": step}, metrics={})
+    checkpoints.close()
+    for step in steps:
+        damage(directory / str(step))
+    return Checkpoints(directory, keep=9, best=None)
+
+
+def accept(run):
+    assert set(run) == {"of"}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_it_is_used(tmp_path, caplog, damage):
+    checkpoints = damaged(tmp_path, [3], damage)
+    with caplog.at_level("WARNING", logger="mixer_jax"):
+        state, run = checkpoints.restore_newest(abstract(large_state_at(2)), check=accept)
+    jax.tree.map(np.testing.assert_array_equal, state, large_state_at(2))
+    assert run == {"of": 2}
+    (message,) = [record.message for record in caplog.records if record.name == "mixer_jax"]
+    reason = r"(cannot be read \(\w+: .+\)|is damaged: its arrays .*)"
+    assert re.match(f"{tmp_path}/3 {reason}; it is now 3.damaged", message)
+    checkpoints.save(large_state_at(3), run={"of": 3}, metrics={})  # what was damaged is not in the way
+    checkpoints.wait()
+    state, run = Checkpoints(tmp_path, keep=9, best=None).restore_newest(abstract(large_state_at(3)), check=accept)
+    jax.tree.map(np.testing.assert_array_equal, state, large_state_at(3))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "3", "3.damaged"]
+
+
+def test_the_same_step_can_be_damaged_twice(tmp_path):
+    for _ in range(2):
+        checkpoints = damaged(tmp_path, [3], DAMAGES["the state deleted"])
+        checkpoints.restore_newest(abstract(large_state_at(2)), check=accept)
+        shutil.rmtree(tmp_path / "1")
+        shutil.rmtree(tmp_path / "2")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3.damaged", "3.damaged-2"]
+
+
+def test_where_all_checkpoints_are_damaged_nothing_is_changed(tmp_path):
+    checkpoints = damaged(tmp_path, [1, 2, 3], DAMAGES["an array garbled"])
+    with pytest.raises(ConfigError, match="no checkpoint in .* can be read: .*/3 .*/2 .*/1 .*Nothing was changed"):
+        checkpoints.restore_newest(abstract(large_state_at(1)), check=accept)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "3"]
+
+
+def test_a_directory_without_checkpoints_has_no_newest_one(tmp_path):
+    checkpoints = Checkpoints(tmp_path, keep=1, best=None)
+    assert checkpoints.restore_newest(abstract(state_at(1)), check=accept) == (None, None)
+
+
+def test_another_runs_checkpoint_is_not_taken_for_a_damaged_one(tmp_path):
+    checkpoints = damaged(tmp_path, [], None)
+
+    def refuse(run):
+        raise ConfigError(f"run {run['of']}")
+
+    with pytest.raises(ConfigError, match="run 3"):
+        checkpoints.restore_newest(abstract(state_at(1)), check=refuse)
+
+
+def test_an_evaluation_that_cannot_be_read_costs_no_checkpoint(tmp_path, caplog):
+    checkpoints = Checkpoints(tmp_path, keep=9, best=TOP1)
+    for step, value in ((1, 0.1), (2, 0.5), (3, 0.3)):
+        save(checkpoints, step, **{TOP1: value})
+    checkpoints.close()
+    truncate(tmp_path / "2" / "metrics" / "metrics")
+    with caplog.at_level("WARNING", logger="mixer_jax"):
+        checkpoints = Checkpoints(tmp_path, keep=9, best=TOP1)
+    assert "2/metrics/metrics cannot be read" in caplog.text
+    assert checkpoints.steps() == [1, 2, 3]
+    assert checkpoints.best_step() == 3
+
+
+def test_reading_alone_leaves_what_another_process_is_saving(tmp_path):
+    save(Checkpoints(tmp_path, keep=3, best=None), 1)
+    unfinished = tmp_path / "2.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    checkpoints = Checkpoints(tmp_path, keep=1, best=None, read_only=True)
+    assert checkpoints.steps() == [1]
+    checkpoints.restore_state(1, abstract(state_at(1)))
+    assert unfinished.exists()
+
+
+def test_a_fingerprint_tells_any_bit_and_any_place():
+    state = {"a": np.arange(24, dtype=np.float32).reshape(2, 3, 4), "b": np.zeros((), np.int32)}
+    original = int(fingerprint(state))
+    assert original == int(fingerprint(jax.device_put(state, jax.devices()[-1])))
+    changed = []
+    for name, place, bit in [("a", 0, 0), ("a", 0, 31), ("a", 23, 0), ("a", 5, 17), ("b", 0, 31), ("b", 0, 0)]:
+        bits = state[name].copy()
+        bits.reshape(-1).view(np.uint32)[place] ^= np.uint32(1 << bit)
+        changed.append({**state, name: bits})
+    changed.append({**state, "a": state["a"][::-1]})
+    changed.append({**state, "a": state["a"].swapaxes(1, 2).reshape(2, 3, 4)})
+    for other in changed:
+        assert int(fingerprint(other)) != original
+
+
+def check_until_it_fails(checkpoints):
+    while True:
+        checkpoints.check()
+
+
+def test_a_full_disk_is_named_and_leaves_the_older_checkpoints_whole(tmp_path, file_size_limit):
+    checkpoints = Checkpoints(tmp_path, keep=9, best=None)
+    checkpoints.save(large_state_at(1), run={}, metrics={})
+    checkpoints.wait()
+    state = large_state_at(2)
+    with file_size_limit(20_000):
+        checkpoints.save(state, run={}, metrics={})  # goes on in the background
+        with pytest.raises(RunError, match=f"{tmp_path}: a checkpoint cannot be written .*File too large"):
+            check_until_it_fails(checkpoints)
+    checkpoints.close()
+    checkpoints = Checkpoints(tmp_path, keep=9, best=None)
+    assert checkpoints.steps() == [1]
+    restored = checkpoints.restore_state(1, abstract(state))
+    jax.tree.map(np.testing.assert_array_equal, restored, large_state_at(1))
+    checkpoints.save(state, run={}, metrics={})  # there is room again
+    checkpoints.wait()
+    assert checkpoints.steps() == [1, 2]

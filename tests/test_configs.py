@@ -299,3 +299,15 @@ def test_a_batch_that_does_not_divide_into_the_parts_of_its_devices_is_refused(t
     message = f"config.batch_size={4 * devices} does not divide over {devices} devices with config.accumulation_steps=3"
     with pytest.raises(ConfigError, match=message + f" of each; the nearest size that does: {3 * devices}"):
         build_program(tiny_config)
+
+
+def test_a_saved_config_is_completed_by_new_keys_but_not_by_splits():
+    defaults = {"a": 1, "new": 2, "part": {"b": 3, "new": 4}, "eval": {"every": 5, "splits": {"test": "test"}}}
+    saved = {"a": 10, "gone": 20, "part": {"b": 30}, "eval": {"splits": {"val": "train[:9]"}}}
+    assert config_lib.complete(saved, defaults) == {
+        "a": 10,
+        "new": 2,
+        "gone": 20,
+        "part": {"b": 30, "new": 4},
+        "eval": {"every": 5, "splits": {"val": "train[:9]"}},
+    }

@@ -9,17 +9,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"config", "rng", "mesh", "interrupt", "hardware", "hosts"},
+    {"config", "errors", "rng", "mesh", "interrupt", "lock", "hardware", "hosts"},
     {"data", "models", "losses", "mixup", "optim", "state", "metrics", "writer", "agreement"},
     {"step", "checkpoint", "progress", "prepare"},
     {"evaluate", "loop", "training"},
     {"build"},
-    {"train", "cli", "benchmark", "planning"},
+    {"train", "replay", "cli", "benchmark", "planning"},
     {"tools"},
     {"__main__"},
 ]
-# Inside a layer, config is what all others may raise errors with.
-EVERYWHERE = {"config"}
+# Inside a layer, these are what all others may raise errors with.
+EVERYWHERE = {"config", "errors"}
 HOMES = {
     "grain": {"data"},
     "tensorflow_datasets": {"data", "prepare"},

@@ -11,6 +11,7 @@ import optax
 import pytest
 
 from mixer_jax import losses, mesh, models, optim, rng, state, step
+from mixer_jax.config import ConfigError
 
 CLASSES, SIZE, BATCH = 10, 8, 16
 
@@ -29,7 +30,15 @@ def on(device_mesh, arrays):
 
 
 def program(
-    devices=None, fsdp=1, optimizer=None, loss="softmax", mixup=0.0, smoothing=0.0, accumulation_steps=1, **model
+    devices=None,
+    fsdp=1,
+    optimizer=None,
+    loss="softmax",
+    mixup=0.0,
+    smoothing=0.0,
+    nonfinite="stop",
+    accumulation_steps=1,
+    **model,
 ):
     dims = {"patch_size": 2, "num_blocks": 2, "hidden_dim": 16, "tokens_mlp_dim": 8, "channels_mlp_dim": 32}
     model = models.create("mixer", CLASSES, **(dims | model))
@@ -43,10 +52,11 @@ def program(
     train_step = step.make_train_step(
         model,
         optimizer,
-        loss=losses.create(loss, smoothing),
+        loss=loss if callable(loss) else losses.create(loss, smoothing),
         schedule=schedule,
         seed=3,
         mixup=mixup,
+        nonfinite=nonfinite,
         accumulation_steps=accumulation_steps,
         gather=functools.partial(mesh.gather, device_mesh),
     )
@@ -236,6 +246,68 @@ def test_masks_and_mixup_are_a_function_of_the_step():
 
     assert loss_at(7) == loss_at(7)
     assert loss_at(7) != loss_at(8)
+
+
+def poisoned(size):
+    """A batch whose labels are all 7, which the losses below do not take."""
+    return {**batch(size=size), "label": np.full(size, 7, np.int32)}
+
+
+def loss_that_is_not_finite(logits, labels):
+    return jnp.where(labels[:, 7].all(), jnp.inf, losses.create("softmax")(logits, labels))
+
+
+def loss_whose_gradient_is_not_finite(logits, labels):
+    zero = jnp.where(labels[:, 7].all(), 0.0, 1.0) * (1.0 + jnp.square(logits).sum(axis=1))
+    return losses.create("softmax")(logits, labels) + jnp.sqrt(zero)
+
+
+POISON = pytest.mark.parametrize("loss", [loss_that_is_not_finite, loss_whose_gradient_is_not_finite])
+
+
+def states_and_metrics(batches, **options):
+    _, device_mesh, current, train_step = program(**options)
+    for data in batches:
+        current, metrics = train_step(current, on(device_mesh, data))
+        yield jax.device_get((current, metrics))
+
+
+@POISON
+def test_from_a_step_that_is_not_finite_on_the_state_stays_as_it_was(loss):
+    batches = [batch(0), batch(1), poisoned(BATCH), batch(3), batch(4)]
+    (_, second, *later) = states_and_metrics(batches, loss=loss, nonfinite="stop")
+    before, metrics = second
+    assert metrics["skipped_updates"] == 0
+    for count, (after, metrics) in enumerate(later, start=1):
+        jax.tree.map(np.testing.assert_array_equal, after.params, before.params)
+        jax.tree.map(np.testing.assert_array_equal, after.opt_state[1], before.opt_state[1])
+        assert metrics["skipped_updates"] == after.skipped == count
+        assert int(after.step) == 2 + count
+    assert not np.isfinite(later[0][1]["grad_norm"]) or not np.isfinite(later[0][1]["loss"])
+
+
+@POISON
+def test_a_skipped_update_is_left_out_alone_and_the_schedule_goes_on(loss):
+    with_poison = [batch(0), batch(1), poisoned(BATCH), batch(3), poisoned(BATCH), batch(5)]
+    *_, (skipped, metrics) = states_and_metrics(with_poison, loss=loss, nonfinite="skip")
+    assert int(skipped.step) == 6
+    assert metrics["skipped_updates"] == skipped.skipped == 2
+    adam, schedule = skipped.opt_state[1], skipped.opt_state[3]
+    assert (int(adam.count), int(schedule.count)) == (4, 6)
+    # The same by hand: the update of a step is a function of its number, its batch and what the others left.
+    _, device_mesh, current, train_step = program(loss=loss)
+    for t in (0, 1, 3, 5):
+        current = current.replace(
+            step=jnp.int32(t), opt_state=(*current.opt_state[:3], current.opt_state[3]._replace(count=jnp.int32(t)))
+        )
+        current = jax.device_put(current, mesh.replicated(device_mesh))
+        current, _ = train_step(current, on(device_mesh, batch(t)))
+    jax.tree.map(np.testing.assert_array_equal, skipped.params, jax.device_get(current.params))
+
+
+def test_an_unknown_way_to_meet_what_is_not_finite_is_refused():
+    with pytest.raises(ConfigError, match="config.nonfinite='ignore' is unknown"):
+        program(nonfinite="ignore")
 
 
 def test_eval_step_sums_over_unmasked_examples():

@@ -3,24 +3,31 @@
 import json
 import math
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mixer_jax import train
+from mixer_jax import losses, train
 from mixer_jax.build import build_program
 from mixer_jax.checkpoint import Checkpoints
 from mixer_jax.config import ConfigError
+from mixer_jax.errors import RunError
+from mixer_jax.interrupt import InterruptRequest
+from mixer_jax.replay import replay
 
 ROOT = Path(__file__).parents[1]
+TIMING = ("train/img_sec_core", "train/core_days")
 
 
 def metrics_of(workdir):
@@ -59,6 +66,7 @@ def test_a_run_writes_its_metrics_config_events_and_checkpoints(tiny_config, tmp
             "train/replaced_images",
             "train/update_norm",
             "train/learning_rate",
+            "train/skipped_updates",
             "train/img_sec_core",
             "train/core_days",
         }
@@ -87,7 +95,7 @@ def test_the_first_loss_of_a_run_is_ln_of_the_classes(tiny_config, tmp_path):
 
 
 class StopAt:
-    """Stands in for the signals: asks the run to stop after a number of steps."""
+    """Stands in for the signals: asks a run that evaluates nothing before to stop after a number of steps."""
 
     signal = signal.SIGINT
 
@@ -102,12 +110,12 @@ class StopAt:
 
     def received(self):
         self._left -= 1
-        return self._left == 0
+        return self._left <= 0
 
 
 def test_fifty_and_fifty_steps_are_a_hundred_bit_for_bit(tiny_config, tmp_path, monkeypatch):
     tiny_config.steps = 100
-    tiny_config.checkpoint.every = 100
+    tiny_config.checkpoint.every = tiny_config.eval.every = 100
     straight, parts = tmp_path / "straight", tmp_path / "parts"
     train.run(tiny_config, straight)
     with monkeypatch.context() as patch:
@@ -119,8 +127,7 @@ def test_fifty_and_fifty_steps_are_a_hundred_bit_for_bit(tiny_config, tmp_path, 
     assert_bit_identical(saved_state(tiny_config, straight, 100), saved_state(tiny_config, parts, 100))
 
     def trajectory(workdir):
-        timing = ("train/img_sec_core", "train/core_days")
-        return [{k: v for k, v in line.items() if k not in timing} for line in metrics_of(workdir)]
+        return [{k: v for k, v in line.items() if k not in TIMING} for line in metrics_of(workdir)]
 
     assert trajectory(parts) == trajectory(straight)
     core_days = [line["train/core_days"] for line in metrics_of(parts) if "train/core_days" in line]
@@ -164,9 +171,9 @@ def environment():
     return {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 
 
-def start(workdir):
+def start(workdir, *options, before=()):
     return subprocess.Popen(
-        [*COMMAND, f"--workdir={workdir}"],
+        [*before, *COMMAND, *options, f"--workdir={workdir}"],
         cwd=ROOT,
         env=environment(),
         stdout=subprocess.PIPE,
@@ -224,6 +231,16 @@ def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
     assert all(len(line) > 1 for line in metrics_of(tmp_path))  # no line without a scalar
 
 
+def test_after_a_first_signal_sigterm_changes_nothing_and_ctrl_c_acts_at_once():
+    with InterruptRequest() as interrupt:
+        assert not interrupt.received()
+        for number in (signal.SIGTERM, signal.SIGTERM):
+            signal.raise_signal(number)
+            assert interrupt.signal == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
 def test_a_signal_before_the_first_step_stops_without_a_traceback(tmp_path):
     process = start(tmp_path)
     wait_for(lambda: (tmp_path / "checkpoints").exists(), process)  # the compilation of the initial state comes next
@@ -232,6 +249,162 @@ def test_a_signal_before_the_first_step_stops_without_a_traceback(tmp_path):
     assert process.returncode == 128 + signal.SIGINT, err
     assert "interrupted at step" in out
     assert "Traceback" not in err
+
+
+def test_an_interruption_leaves_an_evaluation_and_the_same_command_makes_up_for_it(tmp_path):
+    # Of a hundred million examples: it would not be over before the test is.
+    source = ["--config.data.source=synthetic:100000000", "--config.eval.every=30", "--config.checkpoint.best="]
+    process = start(tmp_path, *source)
+    wait_for(lambda: '"step": 30' in read(tmp_path / "metrics.jsonl"), process)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert "step 30: the evaluation is left" in err
+    assert "interrupted at step 30" in out
+    assert Checkpoints(tmp_path / "checkpoints", keep=9, best=None).steps() == [20, 30]
+    assert not [line for line in metrics_of(tmp_path) if any(name.startswith("eval/") for name in line)]
+
+
+def read(path):
+    return path.read_text() if path.exists() else ""
+
+
+def test_a_full_disk_ends_the_run_with_one_line_that_names_the_folder(tmp_path):
+    # Of each file, in KiB, so that the arrays of a checkpoint are what does not fit.
+    process = start(tmp_path, before=["bash", "-c", 'ulimit -f 100; exec "$@"', "bash"])
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1, err
+    assert err.splitlines()[-1].startswith(f"main.py: {tmp_path}/checkpoints: a checkpoint cannot be written (File too")
+    assert "Traceback" not in err
+    assert Checkpoints(tmp_path / "checkpoints", keep=9, best=None).steps() == []
+
+
+def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before_and_nothing_else(
+    tiny_config, tmp_path, caplog
+):
+    straight, harmed = tmp_path / "straight", tmp_path / "harmed"
+    tiny_config.checkpoint.keep = 3
+    train.run(tiny_config, straight)
+    shutil.copytree(straight, harmed)
+    for path in (harmed / "checkpoints" / "20" / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[:-1])
+    with caplog.at_level("INFO", logger="mixer_jax"):
+        assert train.run(tiny_config, harmed).step == 20
+    assert f"resuming from {harmed}/checkpoints/10" in caplog.messages
+    assert_bit_identical(saved_state(tiny_config, harmed, 20), saved_state(tiny_config, straight, 20))
+    assert (harmed / "checkpoints" / "20.damaged").is_dir()
+
+
+def test_a_second_process_in_a_work_directory_is_refused_by_name(tiny_config, tmp_path):
+    program = (
+        "import sys, time; from pathlib import Path; from mixer_jax import lock\n"
+        "with lock.only_process(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(ConfigError, match=f"is in use by process {holder.pid} on {socket.gethostname()};"):
+        train.run(tiny_config, tmp_path)
+    holder.kill()
+    holder.wait()
+    assert train.run(tiny_config, tmp_path).step == 20  # the lock died with its process, although the file stayed
+    assert f"process {os.getpid()} on" in read(tmp_path / "lock")
+
+
+@pytest.fixture
+def poison(monkeypatch):
+    """Makes the losses infinite of the steps in whose batch the number of zeros is a multiple of seven."""
+    create = losses.create
+
+    def create_poisoned(*args, **kwargs):
+        loss = create(*args, **kwargs)
+        return lambda logits, labels: loss(logits, labels) * jnp.where((labels[:, 0] == 1).sum() % 7 == 0, jnp.inf, 1.0)
+
+    monkeypatch.setattr(losses, "create", create_poisoned)
+
+
+def poisoned_steps(config):
+    """The steps of a config that the fixture `poison` meets."""
+    return [
+        step
+        for step, batch in enumerate(build_program(config).train_batches(0), start=1)
+        if (jax.device_get(batch["label"]) == 0).sum() % 7 == 0
+    ]
+
+
+@pytest.mark.usefixtures("poison")
+def test_a_step_that_is_not_finite_stops_the_run_names_it_and_replays(tiny_config, tmp_path):
+    tiny_config.mixup = 0.0  # which would mix the labels by which batches are poisoned
+    tiny_config.loss.label_smoothing = 0.0
+    bad = poisoned_steps(tiny_config)
+    tiny_config.checkpoint.every = bad[0] - 1
+    with pytest.raises(RunError, match=f"^step {bad[0]}: the loss or .*replay --workdir={tmp_path} --step={bad[0]}`"):
+        train.run(tiny_config, tmp_path)
+    assert Checkpoints(tmp_path / "checkpoints", keep=9, best=None).latest_step() == bad[0] - 1
+    metrics, layers = replay(tmp_path, bad[0])
+    assert metrics["loss"] == np.inf
+    assert not layers["head"]["finite"]
+    with pytest.raises(RunError, match=f"the run stopped at step {bad[0]}"):
+        replay(tmp_path, bad[0] + 1)
+
+    straight = tmp_path / "straight"  # the same with skip, from there or from the start
+    tiny_config.nonfinite = "skip"
+    tiny_config.checkpoint.every = 10
+    for workdir in (tmp_path, straight):
+        assert train.run(tiny_config, workdir).step == 20
+        skipped = {line["step"]: line["train/skipped_updates"] for line in metrics_of(workdir) if "train/loss" in line}
+        assert skipped == {step: sum(other <= step for other in bad) for step in (5, 10, 15, 20) if step in skipped}
+    assert_bit_identical(saved_state(tiny_config, tmp_path, 20), saved_state(tiny_config, straight, 20))
+    tiny_config.nonfinite = "stop"
+    with pytest.raises(ConfigError, match=f"this run has left out {len(bad)} updates; resume it with 'skip'"):
+        train.run(tiny_config, straight)
+
+
+def test_a_replayed_step_is_that_of_the_run_bit_for_bit(tiny_config, tmp_path):
+    tiny_config.log_every = 1
+    tiny_config.checkpoint.every = 8
+    tiny_config.checkpoint.keep = 1
+    tiny_config.checkpoint.best = None
+    train.run(tiny_config, tmp_path)
+    before = sorted(path for path in tmp_path.rglob("*"))
+    written = {line["step"]: line for line in metrics_of(tmp_path) if "train/loss" in line}
+    for step in (3, 20):  # from the start, because the checkpoint is gone, and from the one of step 16
+        metrics, layers = replay(tmp_path, step)
+        assert {f"train/{name}": float(value) for name, value in metrics.items()} == {
+            name: value for name, value in written[step].items() if name not in ("step", *TIMING)
+        }
+        for kind, total in (("gradients", "grad_norm"), ("updates", "update_norm")):
+            assert math.hypot(*(of[kind] for of in layers.values())) == pytest.approx(metrics[total], rel=1e-5)
+        assert all(of["finite"] for of in layers.values())
+    params = saved_state(tiny_config, tmp_path, 20).params
+    assert {"stem", "head", "MixerBlock_1/token_mixing/Dense_0"} <= set(layers)
+    moved = np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(params["stem"])))
+    assert layers["stem"]["parameters"] == pytest.approx(moved, abs=float(layers["stem"]["updates"]))
+    assert sorted(path for path in tmp_path.rglob("*")) == before
+    for step in (0, 21):
+        with pytest.raises(ConfigError, match=f"--step={step}; the steps of .* are 1 to 20"):
+            replay(tmp_path, step)
+    with pytest.raises(ConfigError, match="holds no run"):
+        replay(tmp_path / "nothing", 1)
+    command = [sys.executable, "-m", "mixer_jax", "replay", f"--workdir={tmp_path}", "--step=18"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split()[0] for line in shown[1:-1]] == list(layers)
+    assert f"loss {written[18]['train/loss']:.6g}, " in shown[-1]
+
+
+def test_a_key_that_is_newer_than_the_checkpoint_counts_as_its_default(tiny_config, tmp_path):
+    tiny_config.mixup = tiny_config.model.stoch_depth = 0.0
+    train.run(tiny_config, tmp_path)
+    for path in (tmp_path / "checkpoints").glob("*/run/metadata"):  # as if from before there were these keys
+        run = json.loads(path.read_text())
+        del run["config"]["mixup"], run["config"]["model"]["stoch_depth"]
+        path.write_text(json.dumps(run))
+    assert train.run(tiny_config, tmp_path).step == 20
+    tiny_config.mixup = 0.5
+    with pytest.raises(ConfigError, match=r"another config: config.mixup=0.5 here, 0.0 there\."):
+        train.run(tiny_config, tmp_path)
 
 
 def test_a_work_directory_that_cannot_be_used_is_named(tiny_config, tmp_path):

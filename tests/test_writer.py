@@ -9,6 +9,7 @@ from clu import asynclib
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mixer_jax import progress, writer
+from mixer_jax.errors import RunError
 
 
 def lines(path):
@@ -56,6 +57,22 @@ def test_tensorboard_shows_a_restart_from_its_checkpoint_on(tmp_path):
     assert [(event.step, event.value) for event in events] == [(10, 1.0), (20, 1.0), (30, 2.0), (40, 2.0)]
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "tensorboard"])
+def test_what_cannot_be_written_is_an_error_of_the_next_flush_that_names_the_file(tmp_path, kind, file_size_limit):
+    if kind == "jsonl":
+        out = writer.JsonLinesWriter(tmp_path / "metrics.jsonl", start=0)
+    else:
+        out = writer.TensorBoardWriter(tmp_path, start=0)
+    (path,) = tmp_path.iterdir()
+    with file_size_limit(600):
+        for step in range(50):
+            out.write_scalars(step, {"train/loss": 1.0})
+        for end in (out.flush, out.close):
+            with pytest.raises(RunError, match=f"{path} cannot be written: File too large"):
+                end()
+    assert path.stat().st_size == 600
+
+
 def test_what_is_not_written_is_refused(tmp_path):
     with pytest.raises(NotImplementedError, match="writes scalars and texts only"):
         writer.TensorBoardWriter(tmp_path, start=0).write_images(1, {})
@@ -100,14 +117,23 @@ def clock(monkeypatch):
     return progress.time
 
 
-def report(out, clock, every=2, stop=100, start=0):
-    made = progress.TrainReport(out, start=start, stop=stop, every=every, batch_size=64, core_days=0.5)
+def report(out, clock, every=2, stop=100, start=0, skipped=0, stop_on_nonfinite=True):
+    made = progress.TrainReport(
+        out,
+        start=start,
+        stop=stop,
+        every=every,
+        batch_size=64,
+        core_days=0.5,
+        skipped=skipped,
+        stop_on_nonfinite=stop_on_nonfinite,
+    )
     assert clock.now == 1000.0
     return made
 
 
-def metrics_of(loss, replaced=0):
-    return {"loss": loss, "replaced_images": np.int32(replaced)}
+def metrics_of(loss, replaced=0, skipped=0):
+    return {"loss": loss, "replaced_images": np.int32(replaced), "skipped_updates": np.int32(skipped)}
 
 
 def test_metrics_are_fetched_without_waiting_for_them(clock):
@@ -174,6 +200,45 @@ def test_the_first_report_of_a_single_step_has_no_rate(clock):
     made.close()
 
 
+def test_the_first_step_that_is_not_finite_stops_the_run_by_the_report_after_it(clock):
+    made = report(Collected(), clock, every=4)
+    for step, skipped in enumerate([0, 0, 0, 0, 0, 1, 2, 3], start=1):  # after the sixth, no update is made
+        clock.now += 1.0
+        made.step_done(step, metrics_of(np.float32(np.nan if skipped else 1), skipped=skipped))
+        made.flush()
+    with pytest.raises(progress.NonFiniteError, match="step 6: the loss or the gradient is not finite") as error:
+        made.step_done(9, metrics_of(np.float32(1), skipped=4))
+    assert error.value.step == 6
+    made.close()
+
+
+def test_a_step_that_is_not_finite_stops_the_run_before_anything_is_done_with_its_state(clock):
+    made = report(Collected(), clock, every=100)
+    for step, skipped in enumerate([0, 0, 1, 2], start=1):
+        made.step_done(step, metrics_of(np.float32(1), skipped=skipped))
+    done = []
+    with pytest.raises(progress.NonFiniteError) as error, made.paused():
+        done.append("saved")
+    assert error.value.step == 3
+    assert not done
+    made.close()
+
+
+def test_updates_that_are_skipped_are_shown_when_there_are_more_of_them(clock, caplog):
+    made = report(Collected(), clock, every=2, start=10, skipped=3, stop_on_nonfinite=False)
+    with caplog.at_level("WARNING", logger="mixer_jax"):
+        for step, skipped in enumerate([3, 3, 4, 5, 5, 5], start=11):
+            clock.now += 1.0
+            made.step_done(step, metrics_of(np.float32(1), skipped=skipped))
+            made.flush()
+        with made.paused():
+            pass
+    made.close()
+    assert caplog.messages == [
+        "steps 13 to 14: 2 updates left out, because the loss or the gradient was not finite",
+    ]
+
+
 def test_progress_is_a_line_with_step_loss_rate_and_time_left(clock, caplog):
     made = report(Collected(), clock)
     with caplog.at_level("INFO", logger="mixer_jax"):
@@ -189,14 +254,14 @@ def test_progress_is_a_line_with_step_loss_rate_and_time_left(clock, caplog):
 def test_what_fails_in_the_background_fails_the_run(clock):
     class Full(Collected):
         def write_scalars(self, *_):
-            raise OSError("no space left on device")
+            raise TypeError("not a number")
 
     made = report(Full(), clock)
     made.step_done(1, metrics_of(np.float32(1)))
     made.flush()
     clock.now += 1.0
     made.step_done(2, metrics_of(np.float32(1)))
-    with pytest.raises(asynclib.AsyncError, match="no space left on device"):
+    with pytest.raises(asynclib.AsyncError, match="not a number"):
         made.flush()
     made.close()
 

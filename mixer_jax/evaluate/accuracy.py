@@ -19,16 +19,20 @@ def accuracy(eval_step: EvalStep, batches: Callable[[], Iterable[Batch]], *, exa
       examples: size of the data set.
 
     Returns:
-      A function of the state to {"loss": nats an example, "top1": share in [0, 1], "examples": count}.
+      A function of the state to {"loss": nats an example, "top1": share in [0, 1], "examples": count}. Before every
+      batch it asks `interrupted`, and if that says yes, it returns {}.
 
     Raises (the returned function):
       RuntimeError: the batches did not hold each example once.
     """
 
-    def evaluate(state):
+    def evaluate(state, interrupted):
         total = None
         for batch in batches():
+            if interrupted():
+                return {}
             sums = eval_step(state.params, batch)
+            jax.block_until_ready(total)  # no more than two batches on the device, which an interruption waits for
             total = sums if total is None else jax.tree.map(jax.numpy.add, total, sums)
         result = means(jax.device_get(total))
         if result["examples"] != examples:
