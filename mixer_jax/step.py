@@ -99,18 +99,23 @@ def make_train_step(
         }
         if observe:
             metrics |= observe(state.params, grads, updates)
-        after = state.replace(step=state.step + 1, params=params, opt_state=opt_state)
-        without = state.replace(
-            step=state.step + 1, opt_state=optim.leave_out(state.opt_state), skipped=state.skipped + 1
-        )
-        # Chosen on the device: the host hears of it with the metrics, and nothing waits for it.
         apply = jnp.isfinite(value) & jnp.isfinite(metrics["grad_norm"])
         if nonfinite == "stop":
             apply &= state.skipped == 0
-        state = jax.tree.map(lambda new, old: jnp.where(apply, new, old), after, without)
+        state = _advance(state, params, opt_state, apply)
         return state, {**metrics, "skipped_updates": state.skipped}
 
     return train_step
+
+
+def _advance(state: TrainState, params: dict, opt_state: optax.OptState, apply: jax.Array) -> TrainState:
+    """Returns the state after a step, with its update or, where `apply` is false, without it.
+
+    The device chooses: the host hears of it with the metrics, and nothing waits for it.
+    """
+    after = state.replace(step=state.step + 1, params=params, opt_state=opt_state)
+    without = state.replace(step=state.step + 1, opt_state=optim.leave_out(state.opt_state), skipped=state.skipped + 1)
+    return jax.tree.map(lambda new, old: jnp.where(apply, new, old), after, without)
 
 
 def make_eval_step(model: nn.Module, *, loss: Loss, gather: Gather = _as_they_are) -> EvalStep:
