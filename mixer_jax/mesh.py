@@ -54,8 +54,8 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def state_sharding(mesh: Mesh, state):
     """Returns how a state lies on the devices: large arrays cut along `fsdp`, small ones whole on every device.
 
-    An array is cut on its largest axis that divides (arXiv 1910.02054 and 2304.11277 describe the idea), whatever it
-    is, so that the moments of the optimizer lie as their parameters do.
+    An array is cut on its largest axis that divides. Its shape alone decides, so that the moments of the optimizer lie
+    as their parameters do (the third stage of ZeRO, arXiv 1910.02054).
 
     Args:
       mesh: the device mesh.
@@ -77,9 +77,16 @@ def state_sharding(mesh: Mesh, state):
 
 
 def gather(mesh: Mesh, params):
-    """Makes parameters whole on every device for the computation with them; their gradient is cut as they were.
+    """Makes parameters whole on every device, to compute with them; their gradient is cut again as they were.
 
-    Without it the compiler may leave parameters as they lie and move activations instead.
+    Left to itself, the compiler leaves some parameters where they lie and moves activations instead.
+
+    Args:
+      mesh: the device mesh.
+      params: tree of arrays that lie as `state_sharding` says.
+
+    Returns:
+      The same values, replicated.
     """
 
     @jax.custom_vjp
