@@ -28,6 +28,7 @@ setup(
         "opencv-python-headless",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
+        "safetensors>=0.8",
         "scikit-learn",
         "tensorboard",
         "tensorflow-datasets>=4.9.10",

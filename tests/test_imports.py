@@ -26,6 +26,8 @@ HOMES = {
     "array_record": {"prepare"},
     "cv2": {"data"},
     "sklearn": {"data"},
+    "safetensors": {"models"},
+    "torch": {"models"},
     "orbax": {"checkpoint"},
     "clu": {"writer", "progress"},
     "tensorboard": {"writer"},
