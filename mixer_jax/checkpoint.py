@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
@@ -210,6 +211,36 @@ class Checkpoints:
                 f"{self.directory}: a checkpoint cannot be written ({reason[1] if reason else _in_short(error)}); "
                 "the older ones are whole, and the same command resumes from them"
             ) from error
+
+
+def read_params(folder: Path) -> dict:
+    """Reads the parameters of a checkpoint without its optimizer's state, on a host of any number of devices.
+
+    Nothing is written: the run that the checkpoint belongs to may be going on.
+
+    Args:
+      folder: a work directory, for the newest checkpoint of it; or one checkpoint, `<workdir>/checkpoints/<step>`.
+
+    Returns:
+      The parameter tree, NumPy arrays.
+
+    Raises:
+      ConfigError: there is no checkpoint, or it cannot be read.
+    """
+    steps = [int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdecimal()]
+    checkpoint = folder / "checkpoints" / str(max(steps)) if steps else folder
+    state = (checkpoint / "state").resolve()
+    if not state.is_dir():
+        raise ConfigError(f"{folder} holds no checkpoint; expected a work directory or its checkpoints/<step>")
+    try:
+        with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
+            target = {"params": handler.metadata(state).tree["params"]}
+            on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
+            args = ocp.args.PyTreeRestore(target, restore_args=on_host, partial_restore=True)
+            return handler.restore(state, args=args)["params"]
+    except Exception as error:  # what Orbax raises of a damaged checkpoint has many types
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{checkpoint} cannot be read ({type(error).__name__}: {reason})") from error
 
 
 def _on_one_process(action: Callable[[], None]) -> None:

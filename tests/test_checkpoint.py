@@ -1,5 +1,6 @@
 """Checkpoints: what is kept, what is exact, what a later start finds, and what is made of damaged ones."""
 
+import contextlib
 import re
 import shutil
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from mixer_jax import mesh
-from mixer_jax.checkpoint import Checkpoints
+from mixer_jax.checkpoint import Checkpoints, read_params
 from mixer_jax.config import ConfigError
 from mixer_jax.errors import RunError
 from mixer_jax.state import TrainState, fingerprint
@@ -295,3 +296,42 @@ def test_a_full_disk_is_named_and_leaves_the_older_checkpoints_whole(tmp_path, f
     checkpoints.save(state, run={}, metrics={})  # there is room again
     checkpoints.wait()
     assert checkpoints.steps() == [1, 2]
+
+
+@pytest.mark.parametrize("damage", ["state", "run", "everything"])
+def test_a_damaged_checkpoint_is_named_with_the_way_out(tmp_path, damage):
+    checkpoints = Checkpoints(tmp_path, keep=3, best=None)
+    save(checkpoints, 1)
+    save(checkpoints, 2)
+    for path in (tmp_path / "2").rglob("*"):
+        if path.is_file() and (damage == "everything" or damage in path.parts):
+            path.write_bytes(b"")
+    checkpoints = Checkpoints(tmp_path, keep=3, best=None)
+    with pytest.raises(ConfigError, match=r"2 cannot be read \(.*remove that folder to resume from step 1"):
+        (checkpoints.restore_run(2), checkpoints.restore_state(2, abstract(state_at(2))))
+
+
+@pytest.mark.parametrize(("folder", "step"), [("", 10), ("checkpoints/9", 9), ("checkpoints/10", 10)])
+def test_parameters_are_read_of_the_newest_or_one_checkpoint_and_nothing_is_touched(folder, step, tmp_path):
+    with contextlib.closing(Checkpoints(tmp_path / "checkpoints", keep=2, best=None)) as checkpoints:
+        save(checkpoints, 9)
+        save(checkpoints, 10)
+    unfinished = tmp_path / "checkpoints" / "11.orbax-checkpoint-tmp"  # what a run that goes on is saving
+    unfinished.mkdir()
+    files = sorted(tmp_path.rglob("*"))
+    params = read_params(tmp_path / folder)
+    assert {type(leaf) for leaf in jax.tree.leaves(params)} == {np.ndarray}
+    jax.tree.map(np.testing.assert_array_equal, params, jax.device_get(state_at(step).params))
+    assert sorted(tmp_path.rglob("*")) == files
+
+
+def test_parameters_of_no_or_a_damaged_checkpoint_are_refused_by_folder(tmp_path):
+    with pytest.raises(ConfigError, match="holds no checkpoint; expected a work directory or its checkpoints/<step>"):
+        read_params(tmp_path)
+    with contextlib.closing(Checkpoints(tmp_path / "checkpoints", keep=2, best=None)) as checkpoints:
+        save(checkpoints, 1)
+    for path in (tmp_path / "checkpoints" / "1" / "state").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    with pytest.raises(ConfigError, match="checkpoints/1 cannot be read"):
+        read_params(tmp_path)
