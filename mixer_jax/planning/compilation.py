@@ -67,9 +67,8 @@ def compile_step(training: Training) -> Compiled:
     except jax.errors.JaxRuntimeError as error:
         if "Ran out of memory" not in str(error):
             raise
-        needed = bytes_in(str(error), r"(?:HLO temporaries \(|Used )([\d.]+[KMGT])")
-        inputs = 0 if "Used" in str(error) else share_bytes((training.abstract_state, training.abstract_batch))
-        raise OutOfMemory(needed + inputs) from error
+        inputs = share_bytes((training.abstract_state, training.abstract_batch))
+        raise OutOfMemory(needed_bytes(str(error), inputs)) from error
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
     return Compiled(
         state_bytes=memory.alias_size_in_bytes,  # what is donated
@@ -80,6 +79,18 @@ def compile_step(training: Training) -> Compiled:
         bytes=cost["bytes accessed"],
         seconds=cost.get("optimal_seconds", math.nan),  # compilers for other devices than TPUs estimate none
     )
+
+
+def needed_bytes(message: str, inputs: int) -> int:
+    """Returns the bytes of memory that a program would need, from the compiler's refusal.
+
+    Args:
+      message: names them all, as "Used 20.31G of", or temporaries alone, as "HLO temporaries (49.53G)".
+      inputs: bytes of the program's arguments.
+    """
+    if "HLO temporaries" in message:
+        return inputs + bytes_in(message, r"HLO temporaries \(([\d.]+[KMGT])\)")
+    return bytes_in(message, r"Used ([\d.]+[KMGT]) of")
 
 
 def share_bytes(tree) -> int:
