@@ -216,6 +216,10 @@ def test_the_sweep_ends_where_memory_does():
     assert swept[0][0] == {"batch_size": 1024}
 
 
+def test_every_recipe_has_a_kept_plan():
+    assert set(RECORDS) == set(TABLE_4)
+
+
 @pytest.mark.parametrize("name", RECORDS)
 def test_a_kept_plan_fits_and_stands_in_the_docs(name):
     record = RECORDS[name]
