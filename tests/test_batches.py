@@ -15,6 +15,7 @@ import pytest
 from mixer_jax import rng
 from mixer_jax.data.batches import eval_batches, record_index, train_batches
 from mixer_jax.data.decode import ImageError
+from mixer_jax.errors import RunError
 
 SEED = 0
 BATCH = 8
@@ -274,7 +275,7 @@ class TestTrainBatches:
         ]
 
     def test_where_no_image_can_be_decoded_it_is_an_error(self):
-        with pytest.raises(ImageError, match="from position 0 on, 11 in a row, cannot be decoded; the last is number"):
+        with pytest.raises(RunError, match="from position 0 on, 11 in a row, cannot be decoded; the last is number"):
             train(WithBroken(40, range(40)), transform=decoded)
 
 
@@ -305,7 +306,7 @@ class TestWorkers:
             pass
         assert all(process.is_alive() for process in processes)
         os.kill(processes[0].pid, signal.SIGKILL)  # which nothing blocks
-        with pytest.raises(RuntimeError, match=r"one of config\.data\.workers=2 processes .* died: .* exit code -9"):
+        with pytest.raises(RunError, match=r"one of config\.data\.workers=2 processes .* died: .* exit code -9"):
             for _ in batches:
                 pass
         for process in processes:
@@ -326,7 +327,7 @@ class TestWorkers:
 
         killer = threading.Thread(target=kill)
         killer.start()
-        with pytest.raises(RuntimeError, match="died"):
+        with pytest.raises(RunError, match="died"):
             next(batches)
         killer.join()
 
@@ -378,5 +379,5 @@ class TestEvalBatches:
 
     @pytest.mark.parametrize("threads", [0, 4])
     def test_an_image_that_cannot_be_decoded_is_an_error_that_names_it(self, threads):
-        with pytest.raises(ImageError, match="number 5: record 5 is broken"):
+        with pytest.raises(RunError, match="number 5: record 5 is broken"):
             evaluate(WithBroken(13, {5}), transform=decoded, threads=threads)

@@ -6,25 +6,18 @@ function of (seed, position).
 """
 
 import functools
-import itertools
 import logging
-import multiprocessing
-import os
-import signal
-import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from concurrent import futures
-from multiprocessing import resource_tracker
 
-import cloudpickle
 import grain
 import numpy as np
-from absl import flags
 
 from mixer_jax import rng
 from mixer_jax.data.decode import ImageError
+from mixer_jax.data.read_ahead import read_ahead
 from mixer_jax.data.sources import Source
+from mixer_jax.errors import RunError
 
 logger = logging.getLogger("mixer_jax")
 
@@ -82,12 +75,11 @@ def train_batches(
       (batch_size / hosts,), True where another image stands}.
 
     Raises (while it yields):
-      ImageError: too many images in a row cannot be decoded.
-      RuntimeError: a worker process died.
+      RunError: too many images in a row cannot be decoded, or a worker process died.
     """
     examples = _TrainExamples(source, transform, seed)
     batches = _HostBatches(examples, count=stop, batch_size=batch_size, host=host, hosts=hosts, threads=threads)
-    return _read(batches, start=start, workers=workers, prefetch=prefetch)
+    return read_ahead(batches, start=start, workers=workers, prefetch=prefetch)
 
 
 def eval_batches(
@@ -118,12 +110,11 @@ def eval_batches(
       of "replaced".
 
     Raises (while it yields):
-      ImageError: an image cannot be decoded; the message names it.
-      RuntimeError: a worker process died.
+      RunError: an image cannot be decoded, and the message names it, or a worker process died.
     """
     examples, count = _EvalExamples(source, transform), -(-len(source) // batch_size)
     batches = _HostBatches(examples, count=count, batch_size=batch_size, host=host, hosts=hosts, threads=threads)
-    return _read(batches, start=0, workers=workers, prefetch=prefetch)
+    return read_ahead(batches, start=0, workers=workers, prefetch=prefetch)
 
 
 class _TrainExamples:
@@ -144,7 +135,7 @@ class _TrainExamples:
                 self._report(index, error)
             else:
                 return {**example, "replaced": np.bool_(replacement)}
-        raise ImageError(
+        raise RunError(
             f"the images from position {position} on, {_REPLACEMENTS + 1} in a row, cannot be decoded; the last is "
             f"{self._source.describe(index)}"
         )
@@ -171,7 +162,7 @@ class _EvalExamples:
         try:
             return self._transform(self._source[index])
         except ImageError as error:
-            raise ImageError(f"{self._source.describe(index)}: {error}") from error
+            raise RunError(f"{self._source.describe(index)}: {error}") from error
 
     @functools.cached_property
     def _padding(self) -> dict:
@@ -229,89 +220,3 @@ class _HostBatches:
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
         self._pool = self._new_pool()  # threads do not follow to a worker process
-
-
-def _read(batches: _HostBatches, *, start: int, workers: int, prefetch: int) -> Iterator[HostBatch]:
-    """Yields the batches from number `start` on, made ahead by Grain."""
-    if workers:
-        yield from _read_in_workers(batches, start=start, workers=workers, prefetch=prefetch)
-        return
-    ahead = prefetch if batches.threads else 0
-    iterator = iter(_dataset(batches, start, ahead))
-    try:
-        yield from iterator
-    finally:
-        iterator.close()
-        batches.close()
-
-
-def _dataset(batches, start: int, ahead: int) -> grain.IterDataset:
-    read = grain.ReadOptions(num_threads=ahead, prefetch_buffer_size=ahead)
-    return grain.MapDataset.source(batches)[start:].to_iter_dataset(read)
-
-
-def _read_in_workers(batches: _HostBatches, *, start: int, workers: int, prefetch: int) -> Iterator[HostBatch]:
-    if not flags.FLAGS.is_parsed():  # Grain reads flags of its own, also in programs that use none
-        flags.FLAGS.mark_as_parsed()
-    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-    with tempfile.NamedTemporaryFile(prefix="mixer_jax_batches_") as file:
-        file.write(cloudpickle.dumps(batches))
-        file.flush()
-        stored = _Stored(batches, file.name)
-        iterator = iter(_dataset(stored, start, prefetch).mp_prefetch(options, _begin_worker))
-        # Ctrl-C and many a scheduler's SIGTERM reach all processes, and the main one still needs batches to stop in
-        # order. What this thread starts, and the workers are, inherits that the signals are blocked.
-        starter = futures.ThreadPoolExecutor(1, initializer=_block_signals)
-        try:
-            yield from starter.submit(lambda: list(itertools.islice(iterator, 1))).result()
-            yield from iterator
-        except RuntimeError as error:
-            if "process was terminated" not in str(error):
-                raise
-            raise RuntimeError(
-                f"one of config.data.workers={workers} processes that make the batches died: {error} "
-                "The usual reason is too little memory, or too little of it in /dev/shm"
-            ) from error
-        finally:
-            iterator.close()
-            starter.shutdown()
-
-
-class _Stored:
-    """Batches that are pickled as the name of the file that holds them.
-
-    A process that is started gets what it needs through a pipe, and the one that starts it waits for ever if the other
-    dies before it has read all. What is small enough lies in the pipe at once.
-    """
-
-    def __init__(self, batches: _HostBatches, path: str):
-        self._batches = batches
-        self._path = path
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __getitem__(self, number: int) -> HostBatch:
-        return self._batches[number]
-
-    def __reduce__(self):
-        return _load, (self._path,)
-
-
-def _load(path: str) -> _HostBatches:
-    with open(path, "rb") as file:
-        return cloudpickle.load(file)
-
-
-def _block_signals() -> None:
-    resource_tracker.ensure_running()  # which would unblock them when the first worker starts it
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-
-
-def _begin_worker(_number: int, _count: int) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)  # nobody is left to take the batches, and Grain would wait for ever
