@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -206,6 +207,8 @@ class Checkpoints:
         try:
             yield
         except Exception as error:  # a full disk is an OSError to JSON files and a ValueError to arrays
+            # What Orbax has begun besides is never ended, of which Python warns below the error's own line.
+            warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
             reason = re.search(r"Failed to write .*? to file \d+: (.*?)(?: \[|$)", str(error))
             raise RunError(
                 f"{self.directory}: a checkpoint cannot be written ({reason[1] if reason else _in_short(error)}); "

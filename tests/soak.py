@@ -72,10 +72,11 @@ def final_params(workdir):
 def test_thirty_kills_and_interrupts_change_nothing(tmp_path):
     chance = random.Random(0)
     disturbed, straight = tmp_path / "disturbed", tmp_path / "straight"
+    signals = [signal.SIGKILL, signal.SIGTERM] * (ROUNDS // 2)
+    chance.shuffle(signals)
     codes = []
-    for number in range(ROUNDS):
+    for number, sent in enumerate(signals):
         moment = MOMENTS[number % len(MOMENTS)]
-        sent = chance.choice([signal.SIGKILL, signal.SIGTERM])
         before = newest(disturbed)
         code = disturb(disturbed, moment, sent, chance)
         print(

@@ -18,7 +18,7 @@ import pytest
 from recorded_main import digests
 
 from configs import digits
-from mixer_jax import agreement, build, hosts, mesh, state, train
+from mixer_jax import agreement, build, hosts, train
 from mixer_jax.checkpoint import Checkpoints
 from mixer_jax.config import ConfigError
 from mixer_jax.data import sources
@@ -146,8 +146,8 @@ def curve(workdir):
 
 def final_state(workdir):
     program = build.build_program(tiny_config())
-    target = state.abstract(program.init, mesh.replicated(program.mesh))
-    return jax.device_get(Checkpoints(workdir / "checkpoints", keep=9, best=None).restore_state(STEPS, target))
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=9, best=None)
+    return jax.device_get(checkpoints.restore_state(STEPS, program.abstract_state))
 
 
 @pytest.fixture(scope="module")
