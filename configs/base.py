@@ -51,7 +51,10 @@ def get_config() -> ConfigDict:
     config.data.threads = placeholder(int)
     config.data.prefetch = 2  # batches that each process holds ready or works on
     config.data.train = ConfigDict()
-    config.data.train.crop = "inception"  # inception (5-100 % of the area), pad (by 1/8, then crop), or none
+    # inception (5-100 % of the area), pad (by 1/8, then crop), resize (to a square of `resize`, then crop), resmall
+    # (shorter side to `resize`, then crop), or none
+    config.data.train.crop = "inception"
+    config.data.train.resize = 256  # pixels
     config.data.train.flip = True  # left-right, with probability 1/2
     config.data.train.randaugment_layers = 0  # operations an image; 0: no RandAugment
     config.data.train.randaugment_magnitude = 0  # m of Table 4; 0 is not "off"
@@ -83,6 +86,7 @@ def get_config() -> ConfigDict:
     config.optimizer.b1 = 0.9
     config.optimizer.b2 = 0.999
     config.optimizer.momentum = 0.9
+    config.optimizer.momentum_dtype = "float32"  # of momentum's trace between steps, or bfloat16, half the memory
     config.optimizer.weight_decay = 0.1  # decoupled, times the learning rate, on kernels only
     config.optimizer.clip_norm = 1.0  # global norm of the gradient; 0: no clipping
 

@@ -63,6 +63,7 @@ def create(
     b1: float,
     b2: float,
     momentum: float,
+    momentum_dtype: str,
     weight_decay: float,
     clip_norm: float,
     schedule: Schedule,
@@ -77,6 +78,8 @@ def create(
       b1: decay of Adam's first moment.
       b2: decay of Adam's second moment.
       momentum: decay of the trace of momentum SGD.
+      momentum_dtype: "float32" or "bfloat16", what the trace is rounded to between steps; bfloat16 in
+        the official code.
       weight_decay: the paper's weight decay, before it is multiplied by the learning rate.
       clip_norm: largest global norm of the gradient; 0 does not clip.
       schedule: step -> learning rate.
@@ -88,15 +91,20 @@ def create(
       ConfigError: an unknown name, or a value out of range.
     """
     one_of("config.optimizer.name", name, ("adam", "momentum"))
+    one_of("config.optimizer.momentum_dtype", momentum_dtype, ("float32", "bfloat16"))
     for key, value in (("b1", b1), ("b2", b2), ("momentum", momentum)):
         if not 0 <= value < 1:
             raise ConfigError(f"config.optimizer.{key}={value}; expected a decay in [0, 1)")
     for key, value in (("weight_decay", weight_decay), ("clip_norm", clip_norm)):
         if value < 0:
             raise ConfigError(f"config.optimizer.{key}={value}; expected 0 or a positive number")
+    if name == "adam":
+        direction = optax.scale_by_adam(b1=b1, b2=b2)
+    else:
+        direction = optax.trace(momentum, accumulator_dtype=momentum_dtype)
     return optax.chain(
         optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
-        optax.scale_by_adam(b1=b1, b2=b2) if name == "adam" else optax.trace(decay=momentum),
+        direction,
         optax.add_decayed_weights(weight_decay, mask=is_kernel) if weight_decay else optax.identity(),
         optax.scale_by_learning_rate(schedule),
     )

@@ -271,6 +271,7 @@ WRONG_VALUES = {
     "data.threads": (-1, "config.data.threads=-1"),
     "data.prefetch": (0, "config.data.prefetch=0"),
     "data.split": ("trian", "'trian' is unknown; did you mean 'train'"),
+    "optimizer.momentum_dtype": ("float16", "config.optimizer.momentum_dtype='float16' is unknown"),
     "data.train.crop": ("pda", "config.data.train.crop='pda' is unknown"),
     "model.patch_size": (3, "config.data.image_size=8 is no multiple of mixer's patch_size=3"),
 }

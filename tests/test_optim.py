@@ -9,7 +9,15 @@ from mixer_jax import optim
 from mixer_jax.config import ConfigError
 
 SCHEDULE = {"learning_rate": 0.003, "warmup_steps": 10, "decay": "linear", "end_factor": 1e-5, "total_steps": 110}
-OPTIMIZER = {"name": "adam", "b1": 0.9, "b2": 0.999, "momentum": 0.9, "weight_decay": 0.1, "clip_norm": 1.0}
+OPTIMIZER = {
+    "name": "adam",
+    "b1": 0.9,
+    "b2": 0.999,
+    "momentum": 0.9,
+    "momentum_dtype": "float32",
+    "weight_decay": 0.1,
+    "clip_norm": 1.0,
+}
 
 
 @pytest.mark.parametrize(
@@ -86,6 +94,21 @@ def test_chain_agrees_with_numpy_over_several_steps(changes):
         updates, state = transformation.update(grads, state, actual)
         actual = jax.tree.map(jnp.add, actual, updates)
         jax.tree.map(lambda a, e: np.testing.assert_allclose(a, e, rtol=2e-5, atol=2e-6), actual, expected[step])
+
+
+def test_a_bfloat16_trace_is_rounded_between_steps_and_not_in_the_update():
+    options = OPTIMIZER | {"name": "momentum", "momentum_dtype": "bfloat16", "weight_decay": 0.0, "clip_norm": 0.0}
+    transformation = optim.create(**options, schedule=lambda _: 1.0)
+    state = transformation.init({"kernel": jnp.zeros(100)})
+    trace = np.zeros(100)
+    for t in range(4):
+        gradient = np.random.default_rng(t).normal(size=100).astype(np.float32)
+        updates, state = transformation.update({"kernel": jnp.asarray(gradient)}, state)
+        expected = 0.9 * trace + gradient
+        np.testing.assert_allclose(updates["kernel"], -expected, rtol=1e-5, atol=1e-6)
+        trace = np.asarray(jnp.bfloat16(expected), np.float64)
+    traces = [x for x in jax.tree.leaves(state) if x.shape == (100,)]
+    assert [x.dtype for x in traces] == [jnp.bfloat16]
 
 
 def test_weight_decay_is_scaled_by_the_learning_rate_and_spares_biases_and_norms():

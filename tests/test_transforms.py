@@ -22,6 +22,8 @@ from mixer_jax.data.transforms import (
     make_eval_transform,
     make_train_transform,
     pad_crop,
+    random_resize_crop,
+    random_resmall_crop,
     resize_crop,
     resize_image,
     resmall_crop,
@@ -31,6 +33,7 @@ TRAIN = {
     "size": 24,
     "exif_orientation": False,
     "crop": "inception",
+    "resize": 32,
     "flip": True,
     "randaugment_layers": 2,
     "randaugment_magnitude": 15,
@@ -314,6 +317,22 @@ class TestTrainCrops:
         crops = [pad_crop(x, 16, np.random.default_rng(1)) for x in (image, resized)]
         np.testing.assert_array_equal(*crops)
 
+    @pytest.mark.parametrize(
+        ("crop", "resized"),
+        [(random_resize_crop, (20, 20)), (random_resmall_crop, (20, 22))],
+        ids=["resize", "resmall"],
+    )
+    def test_resized_crops_draw_every_position_alike(self, crop, resized):
+        image = noise(40, 44, 3)
+        whole = resize_image(image, *resized)
+        positions = [(y, x) for y in range(resized[0] - 15) for x in range(resized[1] - 15)]
+        windows = [whole[y : y + 16, x : x + 16].tobytes() for y, x in positions]
+        rng = np.random.default_rng(0)
+        counts = np.zeros(len(windows))
+        for _ in range(200 * len(windows)):
+            counts[windows.index(crop(image, 20, 16, rng).tobytes())] += 1
+        assert np.abs(counts - 200).max() < 4 * math.sqrt(200)
+
     def test_flip(self):
         image = noise(5, 6, 3)
         rng = np.random.default_rng(0)
@@ -337,7 +356,7 @@ class TestTrainTransform:
             assert result["label"] == 3
             assert result["label"].dtype == np.int32
 
-    @pytest.mark.parametrize("crop", ["inception", "pad", "none"])
+    @pytest.mark.parametrize("crop", ["inception", "pad", "resize", "resmall", "none"])
     def test_same_image_however_it_is_stored(self, crop):
         transform = make_train_transform(**TRAIN | {"crop": crop})
         grey = noise(40, 50)
@@ -348,6 +367,13 @@ class TestTrainTransform:
             assert image.dtype == np.uint8
             assert image.flags.c_contiguous
             np.testing.assert_array_equal(image, results[0])
+
+    @pytest.mark.parametrize(("crop", "function"), [("resize", random_resize_crop), ("resmall", random_resmall_crop)])
+    def test_resized_crops(self, crop, function):
+        plain = {"crop": crop, "flip": False, "randaugment_layers": 0}
+        image = noise(40, 50, 3)
+        result = make_train_transform(**TRAIN | plain)({"image": image, "label": 0}, np.random.default_rng(3))
+        np.testing.assert_array_equal(result["image"], function(image, 32, 24, np.random.default_rng(3)))
 
     def test_none_is_the_resized_image(self):
         plain = {"crop": "none", "flip": False, "randaugment_layers": 0}
@@ -388,6 +414,11 @@ class TestTrainTransform:
     def test_wrong_arguments(self, key, value, message):
         with pytest.raises(ConfigError, match=message):
             make_train_transform(**TRAIN | {key: value})
+
+    def test_only_the_crops_that_resize_need_a_size_to_crop_from(self):
+        make_train_transform(**TRAIN | {"resize": 23})
+        with pytest.raises(ConfigError, match="data.train.resize=23;.* at least 24"):
+            make_train_transform(**TRAIN | {"crop": "resmall", "resize": 23})
 
 
 class TestEvalTransform:

@@ -122,11 +122,21 @@ def horizontal_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def central_crop(image: np.ndarray, size: int) -> np.ndarray:
     """Cuts (size, size) out of the centre; where that falls between two pixels, the upper left one."""
-    height, width = image.shape[:2]
-    if size > min(height, width):
-        raise ValueError(f"cannot crop {size}x{size} from a {height}x{width} image")
-    top, left = (height - size) // 2, (width - size) // 2
+    _check_crop(image, size)
+    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
     return image[top : top + size, left : left + size]
+
+
+def random_crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Cuts (size, size) out of the image; every position is as likely as any other."""
+    _check_crop(image, size)
+    top, left = (int(rng.integers(side - size + 1)) for side in image.shape[:2])
+    return image[top : top + size, left : left + size]
+
+
+def _check_crop(image: np.ndarray, size: int) -> None:
+    if size > min(image.shape[:2]):
+        raise ValueError(f"cannot crop {size}x{size} from a {image.shape[0]}x{image.shape[1]} image")
 
 
 def resize_crop(image: np.ndarray, resize: int, size: int) -> np.ndarray:
@@ -158,13 +168,40 @@ def resmall_crop(image: np.ndarray, resize: int, size: int) -> np.ndarray:
 
     Source: arXiv 2105.01601, Appendix C ("resmall-crop").
     """
+    return central_crop(_resize_small(image, resize), size)
+
+
+def _resize_small(image: np.ndarray, resize: int) -> np.ndarray:
     # Float32 and half to even, as in the reference, so that the longer side agrees with it to the pixel.
     factor = np.float32(resize) / np.float32(min(image.shape[:2]))
     height, width = (int(np.rint(np.float32(side) * factor)) for side in image.shape[:2])
-    return central_crop(resize_image(image, height, width), size)
+    return resize_image(image, height, width)
 
 
-_TRAIN_CROPS = {"inception": inception_crop, "pad": pad_crop, "none": resize_only}
+def random_resize_crop(image: bytes | np.ndarray, resize: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Resizes to a square without regard to the aspect ratio, then crops at random: fine-tuning's crop.
+
+    Args:
+      image: as in `inception_crop`.
+      resize: side of the square, in pixels.
+      size: side of the result, in pixels.
+      rng: source of the position.
+
+    Returns:
+      uint8 (size, size, 3), RGB.
+
+    Source: "Big Transfer" (arXiv 1912.11370), Section 2.2.
+    """
+    return random_crop(resize_image(as_rgb(image), resize, resize), size, rng)
+
+
+def random_resmall_crop(image: bytes | np.ndarray, resize: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Resizes so that the shorter side has a given length, then crops at random; the rest is `random_resize_crop`'s."""
+    return random_crop(_resize_small(as_rgb(image), resize), size, rng)
+
+
+_RESIZED_CROPS = {"resize": random_resize_crop, "resmall": random_resmall_crop}
+_TRAIN_CROPS = {"inception": inception_crop, "pad": pad_crop, "none": resize_only, **_RESIZED_CROPS}
 _EVAL_CROPS = {"resize": resize_crop, "resmall": resmall_crop}
 
 
@@ -173,6 +210,7 @@ def make_train_transform(
     size: int,
     exif_orientation: bool,
     crop: str,
+    resize: int,
     flip: bool,
     randaugment_layers: int,
     randaugment_magnitude: float,
@@ -182,7 +220,9 @@ def make_train_transform(
     Args:
       size: config.data.image_size, side of the result in pixels.
       exif_orientation: config.data.exif_orientation, whether to turn images as their EXIF tag says first.
-      crop: config.data.train.crop, one of "inception", "pad" and "none".
+      crop: config.data.train.crop, one of "inception", "pad", "resize", "resmall" and "none".
+      resize: config.data.train.resize, in pixels, at least `size` for the crops "resize" and "resmall", which alone
+        read it.
       flip: config.data.train.flip, whether to mirror left and right with probability 1/2.
       randaugment_layers: config.data.train.randaugment_layers, operations an image; 0 for none.
       randaugment_magnitude: config.data.train.randaugment_magnitude, from 0 to 30.
@@ -196,6 +236,8 @@ def make_train_transform(
     """
     _check_integer("config.data.image_size", size, 1)
     one_of("config.data.train.crop", str(crop), _TRAIN_CROPS)
+    if crop in _RESIZED_CROPS:
+        _check_integer("config.data.train.resize", resize, size, " (config.data.image_size)")
     _check_switch("config.data.exif_orientation", exif_orientation)
     _check_switch("config.data.train.flip", flip)
     _check_integer("config.data.train.randaugment_layers", randaugment_layers, 0)
@@ -205,9 +247,9 @@ def make_train_transform(
         raise ConfigError(f"{key}={magnitude!r}; expected a number from 0 to {_MAX_MAGNITUDE}")
     return functools.partial(
         _train_example,
-        size=size,
         exif_orientation=exif_orientation,
         crop=crop,
+        sizes=(resize, size) if crop in _RESIZED_CROPS else (size,),
         flip=flip,
         layers=randaugment_layers,
         magnitude=magnitude,
@@ -218,9 +260,9 @@ def _train_example(
     example: Mapping,
     rng: np.random.Generator,
     *,
-    size: int,
     exif_orientation: bool,
     crop: str,
+    sizes: tuple[int, ...],
     flip: bool,
     layers: int,
     magnitude: float,
@@ -228,7 +270,7 @@ def _train_example(
     image = example["image"]
     if exif_orientation:
         image = as_rgb(image, exif_orientation=True)
-    image = _TRAIN_CROPS[crop](image, size, rng)
+    image = _TRAIN_CROPS[crop](image, *sizes, rng)
     if flip:
         image = horizontal_flip(image, rng)
     image = rand_augment(image, layers, magnitude, rng)
