@@ -22,6 +22,9 @@ def get_config() -> ConfigDict:
     # Length of the training: epochs of the training split, or steps, which take precedence when they are set.
     config.epochs = placeholder(float)
     config.steps = placeholder(int)
+    # Weights that a new run starts from, with a new head, a new optimizer and step 0: a file, a published name, or
+    # another run's work directory or checkpoint. None: random ones. A run that resumes does not read it again.
+    config.init_from = placeholder(str)
     config.mixup = 0.0  # parameter p of Beta(p, p); 0: no mixup
     # Parts that the batch is cut into, one after the other through the model: activations of one part, gradient of all.
     config.accumulation_steps = 1
@@ -117,8 +120,9 @@ def with_mode(config: ConfigDict, mode: str) -> ConfigDict:
 
     Args:
       config: a recipe's config; changed in place.
-      mode: "" for the recipe as it is; "smoke" for three steps of the recipe's model, augmentation and optimizer on
-        small batches of synthetic data, with evaluation and checkpoints: a check that everything runs.
+      mode: "" for the recipe as it is; "smoke" for three steps of the recipe's model, augmentation and optimizer from
+        random weights on small batches of synthetic data, with evaluation and checkpoints: a check that everything
+        runs.
 
     Returns:
       The config.
@@ -127,6 +131,7 @@ def with_mode(config: ConfigDict, mode: str) -> ConfigDict:
       ConfigError: an unknown mode.
     """
     if mode == "smoke":
+        config.init_from = None
         config.data.source = "synthetic:20"
         config.batch_size = config.eval.batch_size = 8
         config.steps = 3

@@ -11,12 +11,12 @@ from ml_collections import ConfigDict
 
 from configs import base
 from mixer_jax import config as config_lib
-from mixer_jax import rng
-from mixer_jax import state as state_lib
+from mixer_jax import transfer
 from mixer_jax.build import Program, build_program
 from mixer_jax.checkpoint import Checkpoints
 from mixer_jax.config import ConfigError
 from mixer_jax.errors import RunError
+from mixer_jax.state import TrainState
 
 logger = logging.getLogger("mixer_jax")
 
@@ -42,7 +42,7 @@ def replay(workdir: Path, step: int) -> tuple[dict[str, float], dict[str, dict[s
     program = build_program(config)
     if not 1 <= step <= program.total_steps:
         raise ConfigError(f"--step={step}; the steps of {workdir} are 1 to {program.total_steps}")
-    state = _state_before(program, checkpoints, step, config.seed)
+    state = _state_before(program, checkpoints, step, config)
     batches = program.train_batches(int(state.step))
     while int(state.step) < step - 1:
         state, metrics = program.train_step(state, next(batches))
@@ -96,10 +96,11 @@ def _open(workdir: Path) -> tuple[ConfigDict, Checkpoints]:
     return ConfigDict(config_lib.complete(saved, defaults)), checkpoints
 
 
-def _state_before(program: Program, checkpoints: Checkpoints, step: int, seed: int) -> state_lib.TrainState:
+def _state_before(program: Program, checkpoints: Checkpoints, step: int, config: ConfigDict) -> TrainState:
     before = [saved for saved in checkpoints.steps() if saved < step]
     if before:
         logger.info("step %d, from the checkpoint of step %d", step, before[-1])
         return checkpoints.restore_state(before[-1], program.abstract_state)
     logger.info("step %d, from the start: there is no checkpoint before it", step)
-    return program.init(rng.key(seed, "init"))
+    keys = {"seed": config.seed, "init_from": config.init_from}
+    return transfer.initial_state(program.init, **keys, image_size=config.data.image_size)

@@ -11,7 +11,7 @@ import jax
 from ml_collections import ConfigDict
 
 from configs import base
-from mixer_jax import agreement, lock, loop, progress, rng, writer
+from mixer_jax import agreement, lock, loop, progress, transfer, writer
 from mixer_jax import config as config_lib
 from mixer_jax import state as state_lib
 from mixer_jax.build import Program, build_program
@@ -75,6 +75,7 @@ def run(config: ConfigDict, workdir: Path) -> Result:
     """
     described = json.loads(config.to_json_best_effort())
     config_lib.check_finite(described)
+    _check_other_run(config.init_from, workdir)
     with InterruptRequest() as interrupt, contextlib.ExitStack() as opened:
         program = build_program(config)
         if jax.process_count() > 1:
@@ -194,13 +195,24 @@ def _start(program: Program, checkpoints: Checkpoints, described: dict) -> tuple
 
     state, saved = checkpoints.restore_newest(program.abstract_state, check=check_same_config)
     if state is None:
-        return program.init(rng.key(described["seed"], "init")), 0.0
+        keys = {"seed": described["seed"], "init_from": described["init_from"]}
+        return transfer.initial_state(program.init, **keys, image_size=described["data"]["image_size"]), 0.0
     if described["nonfinite"] == "stop" and state.skipped:
         raise ConfigError(
             f"config.nonfinite='stop', but this run has left out {int(state.skipped)} updates; resume it with 'skip'"
         )
     logger.info("resuming from %s/%d", checkpoints.directory, int(state.step))
     return state, saved["core_days"]
+
+
+def _check_other_run(init_from: str | None, workdir: Path) -> None:
+    """Raises a ConfigError if the weights to start from are those of the run itself, which resumes without that key."""
+    folder, own = Path(init_from or "").expanduser().resolve(), workdir.resolve()
+    if init_from and (folder == own or folder.parent == own / "checkpoints"):
+        raise ConfigError(
+            f"config.init_from={init_from!r} is in this run's own --workdir: leave the key out to resume the run, "
+            "or choose another --workdir to start a new one from its weights"
+        )
 
 
 def _describe(program: Program, state: state_lib.TrainState, workdir: Path) -> None:

@@ -77,8 +77,8 @@ def on_synthetic(config, size):
     return config
 
 
-# What the loop is told, not what is built: train.run reads these.
-OF_THE_LOOP = {"profile", "checkpoint.keep"}
+# What is not for the objects that are built: train.run reads these.
+OF_THE_LOOP = {"profile", "checkpoint.keep", "init_from"}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -161,6 +161,7 @@ def test_recipe_says_its_command_and_the_papers_accuracy(name):
 def test_smoke_mode_changes_where_the_images_come_from_and_how_many(name):
     changed = set(config_lib.differences(recipe(name, "smoke").to_dict(), recipe(name).to_dict()))
     assert changed <= {
+        "init_from",
         "data.source",
         "batch_size",
         "eval.batch_size",

@@ -12,7 +12,7 @@ LAYERS = [
     {"config", "errors", "rng", "mesh", "interrupt", "lock", "hardware", "hosts"},
     {"data", "models", "losses", "mixup", "optim", "state", "metrics", "writer", "agreement"},
     {"step", "checkpoint", "progress", "prepare"},
-    {"evaluate", "loop", "training"},
+    {"evaluate", "loop", "training", "transfer"},
     {"build"},
     {"train", "replay", "cli", "benchmark", "planning"},
     {"tools"},

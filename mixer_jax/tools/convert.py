@@ -25,11 +25,9 @@ give timm's models act_layer=timm.layers.GELUTanh.
 from pathlib import Path
 
 from absl import flags
-from flax.traverse_util import flatten_dict
 
-from mixer_jax import checkpoint
+from mixer_jax import transfer
 from mixer_jax.models import pretrained, resolution
-from mixer_jax.models.weights import Weights
 
 _SOURCE = flags.DEFINE_string("source", None, "Name of published weights, file, work directory or checkpoint.")
 _TARGET = flags.DEFINE_string("target", None, "File to write: .npz (official layout) or .safetensors (timm's).")
@@ -45,7 +43,7 @@ flags.mark_flags_as_required(["source", "target"])
 
 def main() -> None:
     """Converts the weights, and says what became of each array."""
-    weights = read(_SOURCE.value, Path(_CACHE_DIR.value).expanduser() if _CACHE_DIR.value else None)
+    weights = transfer.read_weights(_SOURCE.value, Path(_CACHE_DIR.value).expanduser() if _CACHE_DIR.value else None)
     if _RESOLUTION.value is not None:
         weights = weights.at_resolution(_RESOLUTION.value, _METHOD.value)
     target = Path(_TARGET.value).expanduser()
@@ -53,12 +51,3 @@ def main() -> None:
     print(weights.report())
     described = ", ".join(f"{key}={value}" for key, value in weights.attributes().items())
     print(f"wrote {target}: {described}, {weights.image_size()} pixels")
-
-
-def read(source: str, cache_dir: Path | None) -> Weights:
-    """Reads weights from a checkpoint of this project, or else from what `pretrained.load` reads."""
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        return pretrained.load(source, cache_dir=cache_dir)
-    params = checkpoint.read_params(folder)
-    return pretrained.from_arrays(flatten_dict(params, sep="/"), source=source)
