@@ -1,7 +1,6 @@
 """Trains as a config says: `python main.py --config=configs/digits.py`. Starting it again resumes."""
 
 import sys
-from pathlib import Path
 
 import jax
 from absl import app, flags
@@ -26,13 +25,12 @@ def main(argv):
     cli.set_up_logging()
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}; a config key is set by --config.<key>=<value>")
-    workdir = _WORKDIR.value or default_workdir(config_flags.get_config_filename(flags.FLAGS["config"]))
+    workdir = _WORKDIR.value or cli.default_workdir(config_flags.get_config_filename(flags.FLAGS["config"]))
     try:
-        if "://" in workdir:
-            raise ConfigError(f"--workdir={workdir} is no local path; a local or mounted folder is needed")
+        path = cli.local_path("workdir", workdir)
         hosts.start(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
         cli.label_logging(jax.process_index())
-        result = train.run(_CONFIG.value, Path(workdir))
+        result = train.run(_CONFIG.value, path)
     except (ConfigError, RunError) as error:
         cli.fail(error)
     except KeyboardInterrupt:  # the second one: the first asks the run to save and stop
@@ -49,12 +47,6 @@ def _summary(result: train.Result) -> str:
         return f"interrupted at step {result.step}; {saved}; the same command resumes"
     scores = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items() if name.endswith("top1"))
     return f"finished step {result.step}: {scores or 'not evaluated'}; checkpoint {result.checkpoint}"
-
-
-def default_workdir(config: str) -> str:
-    """Returns where the run of a config file goes: configs/digits.py:smoke -> runs/digits-smoke."""
-    path, _, mode = config.partition(":")
-    return f"runs/{Path(path).stem}" + (f"-{mode}" if mode else "")
 
 
 if __name__ == "__main__":

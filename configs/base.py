@@ -99,6 +99,13 @@ def get_config() -> ConfigDict:
     config.schedule.decay = "linear"  # or cosine
     config.schedule.end_factor = 1e-5  # share of the peak left at the end; the official code's, the paper names none
 
+    # For `python -m mixer_jax sweep`: it trains on `train_split` with each of the learning rates, takes the one that
+    # does best on `held_out_split`, and trains with it as the rest of the config says.
+    config.sweep = ConfigDict()
+    config.sweep.learning_rates = ()
+    config.sweep.train_split = ""
+    config.sweep.held_out_split = ""
+
     config.eval = ConfigDict()
     config.eval.every = 1000  # steps; also at the end
     config.eval.batch_size = 4096  # examples of a batch over all devices

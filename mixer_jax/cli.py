@@ -40,6 +40,19 @@ def parse_flags(argv: list[str]) -> list[str]:
     return app.parse_flags_with_usage(argv)
 
 
+def default_workdir(config: str) -> str:
+    """Returns where the run of a config file goes: configs/digits.py:smoke -> runs/digits-smoke."""
+    path, _, mode = config.partition(":")
+    return f"runs/{Path(path).stem}" + (f"-{mode}" if mode else "")
+
+
+def local_path(flag: str, value: str) -> Path:
+    """Returns the path that a flag names, or raises a ConfigError if it is a URL."""
+    if "://" in value:
+        raise ConfigError(f"--{flag}={value} is no local path; a local or mounted folder is needed")
+    return Path(value)
+
+
 def fail(error: object) -> None:
     """Ends the program with an error on one line, without a traceback."""
     sys.exit(f"{Path(sys.argv[0]).name}: {error}")

@@ -28,6 +28,7 @@ logger = logging.getLogger("mixer_jax")
 _FREE_KEYS = (
     "log_every",
     "profile",
+    "sweep",
     "eval",
     "checkpoint",
     "data.data_dir",

@@ -34,7 +34,13 @@ TABLE_4 = {
     "mixer_h14_jft": (14, 0.001, 0.03, None, 0, 0),
 }
 # Sizes of the training splits, and the steps that follow at batch 4096 (rounded down).
-IMAGES = {"i1k": round(0.99 * 1_281_167), "i21k": 14_197_122 - 51_200, "jft": 303_000_000, "cifar10": 50_000}
+IMAGES = {
+    "i1k": round(0.99 * 1_281_167),
+    "i21k": 14_197_122 - 51_200,
+    "jft": 303_000_000,
+    "cifar10": 50_000,
+    "finetune": 1_281_167,
+}
 STEPS = {"mixer_b16_i1k": 92_897, "mixer_s32_jft": 369_873, "mixer_b16_jft": 517_822, "mixer_h14_jft": 1_035_644}
 
 
@@ -77,8 +83,9 @@ def on_synthetic(config, size):
     return config
 
 
-# What is not for the objects that are built: train.run reads these.
+# What is not for the objects that are built: train.run reads the ones, sweep.run the others.
 OF_THE_LOOP = {"profile", "checkpoint.keep", "init_from"}
+OF_THE_SWEEP = {"sweep.learning_rates", "sweep.train_split", "sweep.held_out_split"}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -88,7 +95,7 @@ def test_recipe_builds_all_its_objects_and_reads_all_its_keys(name):
     if config.data.source != "digits":
         on_synthetic(config, IMAGES[name.rpartition("_")[2]])
     program = build_program(Recorder(config, read))
-    assert set(config_lib.flatten(config)) - read == OF_THE_LOOP
+    assert set(config_lib.flatten(config)) - read == OF_THE_LOOP | OF_THE_SWEEP
     assert set(program.evaluators) == set(config.eval.splits)
     shapes = jax.eval_shape(program.init, jax.random.key(0))
     batch = {
@@ -110,7 +117,7 @@ def test_a_run_reads_the_keys_of_the_loop(tiny_config, tmp_path):
 
 
 def test_table_4_is_complete():
-    assert set(TABLE_4) == set(RECIPES) - {"digits", "mixer_s4_cifar10"}
+    assert set(TABLE_4) == set(RECIPES) - {"digits", "mixer_s4_cifar10", "finetune"}
 
 
 @pytest.mark.parametrize("name", TABLE_4)
@@ -147,6 +154,62 @@ def test_recipe_runs_as_many_steps_as_the_paper(name):
         num_examples=IMAGES[name.rpartition("_")[2]],
     )
     assert steps == STEPS[name]
+
+
+GRID = (0.003, 0.01, 0.03, 0.06)
+# Section 3 with arXiv 2010.11929, Table 4: classes, steps, warm-up, grid, splits to train on and to choose on, test.
+FINE_TUNING = {
+    "imagenet": (1000, 20_000, 500, GRID, "train[:99%]", "train[99%:]", "validation"),
+    "cifar10": (10, 10_000, 500, GRID, "train[:98%]", "train[98%:]", "test"),
+    "cifar100": (100, 10_000, 500, GRID, "train[:98%]", "train[98%:]", "test"),
+    "pets": (37, 500, 100, GRID, "train[:90%]", "train[90%:]", "test"),
+    "flowers": (102, 500, 100, GRID, "train[:90%]+validation[:90%]", "train[90%:]+validation[90%:]", "test"),
+}
+
+
+@pytest.mark.parametrize("name", FINE_TUNING)
+def test_fine_tuning_is_the_papers(name):
+    config = recipe("finetune", name)
+    sweep = config.sweep
+    assert (
+        config.data.num_classes,
+        config.steps,
+        config.schedule.warmup_steps,
+        sweep.learning_rates,
+        sweep.train_split,
+        sweep.held_out_split,
+        config.eval.splits.test,
+    ) == FINE_TUNING[name]
+    assert config.data.split == ("train+validation" if name == "flowers" else "train")
+    assert (config.optimizer.name, config.optimizer.momentum, config.optimizer.momentum_dtype) == (
+        "momentum",
+        0.9,
+        "bfloat16",
+    )
+    assert (config.batch_size, config.optimizer.clip_norm, config.optimizer.weight_decay) == (512, 1.0, 0.0)
+    assert (config.schedule.decay, config.mixup, config.data.train.randaugment_layers) == ("cosine", 0.0, 0)
+    assert (config.data.train.crop, config.data.evaluate.crop) == ("resize", "resmall")  # BiT; Appendix C for Table 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "model", "image_size", "resize", "tokens_mlp_dim", "init_from"),
+    [
+        ("", "mixer_b16", 224, 256, 384, "imagenet21k/Mixer-B_16"),
+        ("pets,mixer_l16,448", "mixer_l16", 448, 512, 2048, "imagenet21k/Mixer-L_16"),
+        ("448,mixer_h14", "mixer_h14", 448, 512, 2560, "runs/mixer_h14_jft"),
+    ],
+)
+def test_fine_tuning_of_a_model_at_a_size(mode, model, image_size, resize, tokens_mlp_dim, init_from):
+    config = recipe("finetune", mode)
+    assert (config.model.name, config.model.tokens_mlp_dim) == (model, tokens_mlp_dim)
+    assert config.data.image_size == image_size
+    assert config.data.train.resize == config.data.evaluate.resize == resize
+    assert config.init_from == init_from
+
+
+def test_an_unknown_word_of_the_fine_tuning_argument_is_refused():
+    with pytest.raises(ConfigError, match=r"argument :cifar10,384: '384' is unknown; .*known: imagenet, .*, 448"):
+        recipe("finetune", "cifar10,384")
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import main
+from mixer_jax import cli
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,7 +24,7 @@ def run(*arguments, cwd=ROOT):
     ],
 )
 def test_a_run_goes_to_the_name_of_its_config(config, workdir):
-    assert main.default_workdir(config) == workdir
+    assert cli.default_workdir(config) == workdir
 
 
 WRONG = {
