@@ -298,19 +298,6 @@ def test_a_full_disk_is_named_and_leaves_the_older_checkpoints_whole(tmp_path, f
     assert checkpoints.steps() == [1, 2]
 
 
-@pytest.mark.parametrize("damage", ["state", "run", "everything"])
-def test_a_damaged_checkpoint_is_named_with_the_way_out(tmp_path, damage):
-    checkpoints = Checkpoints(tmp_path, keep=3, best=None)
-    save(checkpoints, 1)
-    save(checkpoints, 2)
-    for path in (tmp_path / "2").rglob("*"):
-        if path.is_file() and (damage == "everything" or damage in path.parts):
-            path.write_bytes(b"")
-    checkpoints = Checkpoints(tmp_path, keep=3, best=None)
-    with pytest.raises(ConfigError, match=r"2 cannot be read \(.*remove that folder to resume from step 1"):
-        (checkpoints.restore_run(2), checkpoints.restore_state(2, abstract(state_at(2))))
-
-
 @pytest.mark.parametrize(("folder", "step"), [("", 10), ("checkpoints/9", 9), ("checkpoints/10", 10)])
 def test_parameters_are_read_of_the_newest_or_one_checkpoint_and_nothing_is_touched(folder, step, tmp_path):
     with contextlib.closing(Checkpoints(tmp_path / "checkpoints", keep=2, best=None)) as checkpoints:
