@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from mixer_jax.config import ConfigError, one_of
@@ -101,7 +102,8 @@ def create(
     if name == "adam":
         direction = optax.scale_by_adam(b1=b1, b2=b2)
     else:
-        direction = optax.trace(momentum, accumulator_dtype=momentum_dtype)
+        # Of NumPy's type, lest a bfloat16 trace makes the product with it bfloat16, too.
+        direction = optax.trace(np.float32(momentum), accumulator_dtype=momentum_dtype)
     return optax.chain(
         optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity(),
         direction,

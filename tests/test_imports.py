@@ -15,6 +15,7 @@ LAYERS = [
     {"evaluate", "loop", "training", "transfer"},
     {"build"},
     {"train", "replay", "cli", "benchmark", "planning"},
+    {"sweep"},
     {"tools"},
     {"__main__"},
 ]

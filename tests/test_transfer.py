@@ -106,7 +106,11 @@ def test_a_run_does_not_change_what_it_started_from(transfer_config, tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("init_from", "imagenet1k/Mixer-B16", "config.init_from='imagenet1k/Mixer-B16', .*: there is no such file"),
+        (
+            "init_from",
+            "imagenet1k/Mixer-B16",
+            "config.init_from='imagenet1k/Mixer-B16', .*did you mean 'imagenet1k/Mixer-B_16'",
+        ),
         ("data.image_size", 12, "config.data.image_size=12: from 8 to 12 pixels is no whole factor"),
         ("model.tokens_mlp_dim", 8, r"image_size=16 needs config.model.tokens_mlp_dim=32 \(8 here\)"),
         ("model.num_blocks", 3, r"needs config.model.num_blocks=2 \(3 here\)"),

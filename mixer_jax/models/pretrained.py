@@ -16,7 +16,7 @@ import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mixer_jax import models
-from mixer_jax.config import ConfigError
+from mixer_jax.config import ConfigError, suggest
 from mixer_jax.models import array_files, published
 from mixer_jax.models.layouts import OFFICIAL, OLDER, TIMM, Layout
 from mixer_jax.models.weights import Entry, Weights, attributes, in_order
@@ -47,6 +47,9 @@ def load(source: str | Path, *, cache_dir: Path | None = None) -> Weights:
         names the first wrong key, its shape and the shape that would be right.
     """
     path = published.fetch(source, cache_dir) if source in published.NAMES else Path(source)
+    if not path.suffix and not path.exists():
+        names = suggest(str(source), published.NAMES)
+        raise ConfigError(f"{source} is neither a file nor the name of published weights; {names}")
     return from_arrays(array_files.read(path), source=str(source))
 
 
