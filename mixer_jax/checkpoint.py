@@ -151,7 +151,7 @@ class Checkpoints:
         if damaged:
             raise ConfigError(
                 f"no checkpoint in {self.directory} can be read: {'; '.join(map(str, damaged.values()))}. "
-                "Nothing was changed; to train anew, choose another --workdir"
+                "All are left where they are; to train anew, choose another --workdir"
             )
         return None, None
 

@@ -152,7 +152,7 @@ class TrainReport(periodic_actions.PeriodicAction):
             rate = values["train/img_sec_core"] = steps * self._batch_size / seconds / jax.device_count()
             progress += f", {rate:,.1f} img/sec/core"
         if replaced := int(values["train/replaced_images"]):
-            progress += f", {replaced} images replaced"
+            progress += f", {replaced} image{'s' if replaced > 1 else ''} replaced"
         values["train/core_days"] = self.core_days
         self._writer.write_scalars(step, values)
         self._bar.set_postfix_str(progress, refresh=False)

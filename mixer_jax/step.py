@@ -48,8 +48,8 @@ def make_train_step(
       schedule: step -> learning rate, for the metrics.
       seed: config.seed; with state.step it determines the masks and the mixup of the step.
       mixup: parameter of mixup's Beta distribution; 0 for none.
-      nonfinite: where the loss or the norm of the gradient is not finite, the update is left out: with "skip" that
-        one, with "stop" all later ones as well, so that the state stays as it was before.
+      nonfinite: where the loss or the norm of the gradient or of the update is not finite, the update is left out: with
+        "skip" that one, with "stop" all later ones as well, so that the state stays as it was before.
       accumulation_steps: parts that the batch goes through the model in, one after the other. Masks and mixup, and so
         loss and gradient, are those of the whole batch.
       gather: from the parameters as they lie on the devices to the parameters that the model computes with.
@@ -99,7 +99,7 @@ def make_train_step(
         }
         if observe:
             metrics |= observe(state.params, grads, updates)
-        apply = jnp.isfinite(value) & jnp.isfinite(metrics["grad_norm"])
+        apply = jnp.isfinite(value) & jnp.isfinite(metrics["grad_norm"]) & jnp.isfinite(metrics["update_norm"])
         if nonfinite == "stop":
             apply &= state.skipped == 0
         state = _advance(state, params, opt_state, apply)

@@ -79,6 +79,14 @@ def test_no_reference_for_other_crops_and_files(config, tmp_path):
     assert "inception crop" in input_pipeline.measure(config, **BRIEF)["not_measured"][input_pipeline.TF_DATA]
 
 
+@pytest.mark.usefixtures("no_tensorflow")
+def test_what_cannot_be_decoded_is_left_out_and_counted(config, tmp_path):
+    (tmp_path / "train/class_0/0.jpg").write_bytes(b"")
+    report = input_pipeline.measure(config, **BRIEF)
+    assert (report["images"], report["left_out"]) == (5, 1)
+    assert "1 others cannot be decoded" in input_pipeline.as_text(report)
+
+
 def test_with_tensorflow_the_reference_is_measured_beside(config):
     pytest.importorskip("tensorflow")
     assert input_pipeline.TF_DATA in input_pipeline.measure(config, **BRIEF)["pipelines"]

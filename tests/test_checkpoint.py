@@ -214,9 +214,9 @@ def test_the_same_step_can_be_damaged_twice(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3.damaged", "3.damaged-2"]
 
 
-def test_where_all_checkpoints_are_damaged_nothing_is_changed(tmp_path):
+def test_where_all_checkpoints_are_damaged_they_stay_where_they_are(tmp_path):
     checkpoints = damaged(tmp_path, [1, 2, 3], DAMAGES["an array garbled"])
-    with pytest.raises(ConfigError, match="no checkpoint in .* can be read: .*/3 .*/2 .*/1 .*Nothing was changed"):
+    with pytest.raises(ConfigError, match="no checkpoint in .* can be read: .*/3 .*/2 .*/1 .*left where they are"):
         checkpoints.restore_newest(abstract(large_state_at(1)), check=accept)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "3"]
 

@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 
 from mixer_jax.config import ConfigError
 from mixer_jax.data import batches, sources
+from mixer_jax.data.decode import ImageError
 
 ROOT = pathlib.Path(__file__).parents[1]
 CLASSES = 3
@@ -249,8 +250,16 @@ class TestFolder:
         for name in ("train/cat/readme.txt", "train/cat/._10.JPG"):
             (folder / name).write_bytes(b"")
         (folder / "train/.cache").mkdir()
+        (folder / "train/cat/folder.jpg").mkdir()
+        (folder / "train/cat/dangling.jpg").symlink_to(folder / "nowhere.jpg")
         assert len(create(f"folder:{folder}")) == len(self.FILES)
-        assert "2 entries are no images by name, such as cat/._10.JPG" in caplog.text
+        assert "4 entries are no image files, such as cat/._10.JPG" in caplog.text
+
+    def test_a_file_that_cannot_be_read_any_more_is_an_image_error(self, folder):
+        source = create(f"folder:{folder}")
+        (folder / "train/cat/10.JPG").unlink()
+        with pytest.raises(ImageError, match="cannot be read: No such file or directory"):
+            source[0]
 
     def test_an_unknown_split_is_an_error_that_lists_the_splits(self, folder):
         message = error_of(f"folder:{folder}", split="tset")

@@ -12,7 +12,9 @@ from tqdm import tqdm
 
 from mixer_jax import build, hardware, models
 from mixer_jax.benchmark import tf_data
+from mixer_jax.config import ConfigError
 from mixer_jax.data import batches, jpeg, transforms
+from mixer_jax.data.decode import ImageError, as_rgb
 from mixer_jax.models.cost import forward_flops
 
 TF_DATA = "tf.data, crop and flip"
@@ -45,6 +47,7 @@ def measure(
     begin = time.perf_counter()
     examples = [source[index] for index in range(min(images, len(source)))]
     read = (time.perf_counter() - begin) / len(examples)
+    examples, undecodable = _decodable(examples)
     pipelines, without = _pipelines(config, examples, processes=processes, batch_size=batch_size)
     rates = {name: [] for name in pipelines}
     with tqdm(total=rounds * len(rates), unit="run", disable=not sys.stderr.isatty(), leave=False) as bar:
@@ -55,6 +58,7 @@ def measure(
     return {
         "source": config.data.source,
         "images": len(examples),
+        "left_out": undecodable,
         "image_size": config.data.image_size,
         "batch_size": batch_size,
         "cores": hardware.cpu_cores(),
@@ -72,6 +76,22 @@ def measure(
         "model": config.model.name,
         "needed": _needed(config),
     }
+
+
+def _decodable(examples: list[dict]) -> tuple[list[dict], int]:
+    """Returns the examples whose images can be decoded, and how many others there are."""
+
+    def can_be_decoded(example):
+        try:
+            as_rgb(example["image"])
+        except ImageError:
+            return False
+        return True
+
+    kept = [example for example in examples if can_be_decoded(example)]
+    if not kept:
+        raise ConfigError(f"config.data.source: none of the first {len(examples)} images can be decoded")
+    return kept, len(examples) - len(kept)
 
 
 def _chains(config: ConfigDict) -> dict[str, Callable]:
@@ -184,6 +204,7 @@ def as_text(report: dict) -> str:
     lines = [
         f"{report['images']} images of {report['source']}, held in memory, to {report['image_size']} pixels, "
         f"batches of {report['batch_size']}, {report['cores']} cores",
+        *([f"{report['left_out']} others cannot be decoded"] if report["left_out"] else []),
         f"of a JPEG is decoded: {decoded[report['jpeg']]}",
         "",
         f"{'pipeline':52}{'images/s':>10}{'from':>9}{'to':>9}{'images/CPU s':>14}",

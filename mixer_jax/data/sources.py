@@ -11,7 +11,7 @@ import numpy as np
 
 from mixer_jax import rng
 from mixer_jax.config import ConfigError, one_of
-from mixer_jax.data.decode import EXTENSIONS
+from mixer_jax.data.decode import EXTENSIONS, ImageError
 
 logger = logging.getLogger("mixer_jax")
 
@@ -147,8 +147,10 @@ class Folder:
         self._files, self._labels, others = [], [], []
         for label, name in enumerate(classes):
             folder = os.path.join(self._root, name)
-            for file in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
-                if file.startswith(".") or not file.lower().endswith(EXTENSIONS):
+            entries = os.scandir(folder) if os.path.isdir(folder) else ()
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                file = entry.name
+                if file.startswith(".") or not file.lower().endswith(EXTENSIONS) or not entry.is_file():
                     others.append(os.path.join(name, file))
                 else:
                     self._files.append(os.path.join(name, file))
@@ -158,14 +160,17 @@ class Folder:
                 f"{key}: no image in {self._root}; expected <class>/<name> ending in {', '.join(EXTENSIONS)}"
             )
         if others:
-            logger.warning("%s: %d entries are no images by name, such as %s", self._root, len(others), others[0])
+            logger.warning("%s: %d entries are no image files, such as %s", self._root, len(others), others[0])
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, index: int) -> dict:
-        with open(self.describe(index), "rb") as file:
-            return {"image": file.read(), "label": np.int32(self._labels[index])}
+        try:
+            with open(self.describe(index), "rb") as file:
+                return {"image": file.read(), "label": np.int32(self._labels[index])}
+        except OSError as error:
+            raise ImageError(f"cannot be read: {error.strerror}") from error
 
     def describe(self, index: int) -> str:
         """Returns the path of the file."""
