@@ -62,7 +62,8 @@ def test_a_large_array_is_cut_on_its_largest_axis_that_divides(shape, spec):
 @pytest.mark.parametrize("name", models.VARIANTS)
 def test_the_state_on_a_device_falls_with_fsdp(name):
     schedule = optim.create_schedule(learning_rate=1.0, warmup_steps=0, decay="linear", end_factor=0.0, total_steps=1)
-    adam = optim.create(name="adam", b1=0.9, b2=0.999, momentum=0.9, weight_decay=0.1, clip_norm=1.0, schedule=schedule)
+    options = {"b1": 0.9, "b2": 0.999, "momentum": 0.9, "momentum_dtype": "float32"}
+    adam = optim.create(name="adam", **options, weight_decay=0.1, clip_norm=1.0, schedule=schedule)
     init = state.make_init(models.create(name, 1000), adam, image_size=224)
 
     def share(fsdp):

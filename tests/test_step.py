@@ -14,6 +14,15 @@ from mixer_jax import losses, mesh, models, optim, rng, state, step
 from mixer_jax.config import ConfigError
 
 CLASSES, SIZE, BATCH = 10, 8, 16
+OPTIMIZER = {
+    "name": "adam",
+    "b1": 0.9,
+    "b2": 0.999,
+    "momentum": 0.9,
+    "momentum_dtype": "float32",
+    "weight_decay": 0.1,
+    "clip_norm": 1.0,
+}
 
 
 def batch(seed=0, size=BATCH):
@@ -43,9 +52,7 @@ def program(
     dims = {"patch_size": 2, "num_blocks": 2, "hidden_dim": 16, "tokens_mlp_dim": 8, "channels_mlp_dim": 32}
     model = models.create("mixer", CLASSES, **(dims | model))
     schedule = optim.create_schedule(learning_rate=0.01, warmup_steps=2, decay="linear", end_factor=0.0, total_steps=50)
-    optimizer = optimizer or optim.create(
-        name="adam", b1=0.9, b2=0.999, momentum=0.9, weight_decay=0.1, clip_norm=1.0, schedule=schedule
-    )
+    optimizer = optimizer or optim.create(**OPTIMIZER, schedule=schedule)
     device_mesh = mesh.create(devices, fsdp=fsdp)
     init = state.make_init(model, optimizer, image_size=SIZE)
     sharding = jax.tree.map(lambda x: x.sharding, state.abstract(init, device_mesh))
