@@ -19,6 +19,7 @@ mixer_l16. Not measured here yet.
 """
 
 import dataclasses
+from collections.abc import Iterable
 
 from configs import base
 from mixer_jax import models
@@ -54,7 +55,7 @@ class DataSet:
     learning_rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.06)  # the ViT paper's with the change of section 3
 
 
-_DATA_SETS = {
+DATA_SETS = {
     "imagenet": DataSet("tfds:imagenet2012", 1000, ("train",), "validation", 1, 20_000, 500),
     "cifar10": DataSet("tfds:cifar10", 10, ("train",), "test", 2, 10_000, 500),
     "cifar100": DataSet("tfds:cifar100", 100, ("train",), "test", 2, 10_000, 500),
@@ -66,50 +67,92 @@ _DATA_SETS = {
 
 def get_config(mode: str = "imagenet"):
     """Returns the recipe; `mode` is described above, and may end in ",smoke" (`base.with_mode`)."""
-    data_set, model, image_size, smoke = _parse(mode)
-    factor = image_size // _PRETRAINING_SIZE
+    data_set, model, image_size, smoke = parse(mode, DATA_SETS, default="imagenet")
+    config = for_data_set(data_set)
+    from_pretraining(config, model, image_size or _PRETRAINING_SIZE)
+    return base.with_mode(config, smoke)
+
+
+def for_data_set(name: str):
+    """Returns the recipe for one of `DATA_SETS`, without a model and without weights to start from."""
+    data_set = DATA_SETS[name]
     kept = 100 - data_set.held_out
 
-    config = base.get_config()
-    config.init_from = _PUBLISHED.get(model, f"runs/{model}_jft")
-    config.batch_size = 512
-    config.steps = data_set.steps
-
+    config = protocol(data_set.steps, data_set.warmup_steps)
     config.data.source = data_set.source
     config.data.num_classes = data_set.num_classes
     config.data.split = "+".join(data_set.train)
-    config.data.image_size = image_size
-    # As in Big Transfer (arXiv 1912.11370). The sizes are not stated; 256 to 224 is what evaluation crops.
-    config.data.train.crop = "resize"
-    config.data.train.resize = config.data.evaluate.resize = image_size * 8 // 7
 
-    config.model.name = model
-    config.model.tokens_mlp_dim = factor**2 * models.VARIANTS[model]["tokens_mlp_dim"]
+    config.sweep.learning_rates = data_set.learning_rates
+    config.sweep.train_split = "+".join(f"{split}[:{kept}%]" for split in data_set.train)
+    config.sweep.held_out_split = "+".join(f"{split}[{kept}%:]" for split in data_set.train)
+    config.eval.splits = {"test": data_set.test}
+    return config
+
+
+def protocol(steps: int, warmup_steps: int):
+    """Returns what fine-tuning on all data sets has in common."""
+    config = base.get_config()
+    config.batch_size = 512
+    config.steps = steps
+
+    # As in Big Transfer (arXiv 1912.11370).
+    config.data.train.crop = "resize"
 
     config.optimizer.name = "momentum"
     config.optimizer.momentum_dtype = "bfloat16"
     config.optimizer.weight_decay = 0.0
     config.schedule.learning_rate = 0.03  # without a sweep; of google-research/vision_transformer
-    config.schedule.warmup_steps = data_set.warmup_steps
+    config.schedule.warmup_steps = warmup_steps
     config.schedule.decay = "cosine"
     config.schedule.end_factor = 0.0
 
-    config.sweep.learning_rates = data_set.learning_rates
-    config.sweep.train_split = "+".join(f"{split}[:{kept}%]" for split in data_set.train)
-    config.sweep.held_out_split = "+".join(f"{split}[{kept}%:]" for split in data_set.train)
-
-    config.eval.every = data_set.steps  # the test images are for the end alone
+    config.eval.every = steps  # the test images are for the end alone
     config.eval.batch_size = 512
-    config.eval.splits = {"test": data_set.test}
     config.checkpoint.keep = 1
-    return base.with_mode(config, smoke)
+    return config
 
 
-def _parse(mode: str) -> tuple[DataSet, str, int, str]:
-    """Returns the data set, the model, the size of the images, and "smoke" or "", of a config argument."""
-    data_set, model, image_size, smoke = "imagenet", "mixer_b16", _PRETRAINING_SIZE, ""
+def with_model(config, attributes: dict, trained_size: int, image_size: int) -> None:
+    """Sets the model that fine-tunes weights on images of a size, and the size.
+
+    Args:
+      config: changed in place.
+      attributes: of the weights' model: keys of config.model, name and tokens_mlp_dim among them.
+      trained_size: height and width of the images that the weights are for, in pixels.
+      image_size: height and width of the images to fine-tune on, in pixels; K times as large, K whole.
+    """
+    config.model.update(attributes)
+    config.model.tokens_mlp_dim = (image_size // trained_size) ** 2 * attributes["tokens_mlp_dim"]
+    config.data.image_size = image_size
+    # The sizes are not stated; 256 to 224 is what evaluation crops.
+    resize = image_size if config.data.train.crop == "none" else image_size * 8 // 7
+    config.data.train.resize = config.data.evaluate.resize = resize
+
+
+def from_pretraining(config, model: str, image_size: int) -> None:
+    """Sets one of the paper's models, and the weights to start from: published ones, or those of the recipe's run."""
+    config.init_from = _PUBLISHED.get(model, f"runs/{model}_jft")
+    with_model(config, {"name": model, **models.VARIANTS[model]}, _PRETRAINING_SIZE, image_size)
+
+
+def parse(mode: str, names: Iterable[str], default: str) -> tuple[str, str, int | None, str]:
+    """Takes a config argument apart.
+
+    Args:
+      mode: words between commas.
+      names: the data sets.
+      default: the data set where none is named.
+
+    Returns:
+      The data set, the model, the size of the images or None, and "smoke" or "".
+
+    Raises:
+      ConfigError: a word is unknown.
+    """
+    data_set, model, image_size, smoke = default, "mixer_b16", None, ""
     for word in mode.split(",") if mode else ():
-        if word in _DATA_SETS:
+        if word in names:
             data_set = word
         elif word in models.VARIANTS:
             model = word
@@ -118,6 +161,6 @@ def _parse(mode: str) -> tuple[DataSet, str, int, str]:
         elif word == "smoke":
             smoke = word
         else:
-            known = [*_DATA_SETS, *models.VARIANTS, "224", "448", "smoke"]
+            known = [*names, *models.VARIANTS, "224", "448", "smoke"]
             raise ConfigError(f"config argument :{mode}: {word!r} is unknown; {suggest(word, known)}")
-    return _DATA_SETS[data_set], model, image_size, smoke
+    return data_set, model, image_size, smoke

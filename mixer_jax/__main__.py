@@ -1,7 +1,9 @@
 """The commands beside training: `python -m mixer_jax <command> --help`."""
 
 import importlib
+import inspect
 import pkgutil
+import re
 import sys
 
 from absl import app, flags
@@ -29,14 +31,18 @@ def run(argv: list[str]) -> None:
 
     def main(arguments):
         cli.set_up_logging()
-        if len(arguments) > 1:
+        positional = arguments[1:] if inspect.signature(tool.main).parameters else None
+        if len(arguments) > 1 and positional is None:
             raise app.UsageError(f"unexpected arguments {arguments[1:]}; flags are --<name>=<value>")
         try:
-            tool.main()
+            tool.main() if positional is None else tool.main(positional)
         except (ConfigError, RunError) as error:
             cli.fail(error)
 
-    app.run(main, argv=[sys.argv[0], *argv[1 + len(command.split()) :]], flags_parser=cli.parse_flags)
+    arguments = argv[1 + len(command.split()) :]
+    if hasattr(tool, "DEFAULT_CONFIG") and not any(re.match(r"--?config(=|$)", argument) for argument in arguments):
+        arguments.insert(0, f"--config={tool.DEFAULT_CONFIG}")  # a default of the flag's own could not be overridden
+    app.run(main, argv=[sys.argv[0], *arguments], flags_parser=cli.parse_flags)
 
 
 if __name__ == "__main__":  # the processes that a command starts import this module too

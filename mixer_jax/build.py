@@ -47,7 +47,7 @@ def build_program(config: ConfigDict, observe: Callable[[dict, dict, dict], dict
       ConfigError: a value is wrong; the message names its key.
     """
     device_mesh = mesh.create(fsdp=config.mesh.fsdp)
-    _check(config, device_mesh)
+    _check(config)
     splits = [config.data.split, *config.eval.splits.values()]
     opened = {split: open_source(config, split) for split in dict.fromkeys(splits)}
     source = opened[config.data.split]
@@ -60,9 +60,8 @@ def build_program(config: ConfigDict, observe: Callable[[dict, dict, dict], dict
     )
 
 
-def _check(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> None:
+def _check(config: ConfigDict) -> None:
     """Raises a ConfigError for the values that no object of their own checks."""
-    mesh.check_batch_size("eval.batch_size", config.eval.batch_size, device_mesh)
     every = {
         "log_every": config.log_every,
         "eval.every": config.eval.every,
@@ -132,7 +131,6 @@ def _evaluators(
     transform = transforms.make_eval_transform(
         size=config.data.image_size, exif_orientation=config.data.exif_orientation, **config.data.evaluate
     )
-    batch_size, reading = config.eval.batch_size, _reading(config)
     eval_step = jax.jit(
         step.make_eval_step(
             model, loss=losses.create(config.loss.name), gather=functools.partial(mesh.gather, device_mesh)
@@ -141,10 +139,31 @@ def _evaluators(
     )
 
     def evaluator(source: sources.Source) -> step.Evaluator:
-        def all_batches() -> Iterator[step.Batch]:
-            host_batches = batches.eval_batches(source, transform, batch_size=batch_size, **reading)
-            return mesh.to_devices(host_batches, device_mesh)
-
+        all_batches = eval_batches(config, source, transform, device_mesh)
         return accuracy(eval_step, all_batches, examples=len(source))
 
     return {name: evaluator(opened[split]) for name, split in config.eval.splits.items()}
+
+
+def eval_batches(
+    config: ConfigDict, source: sources.Source, transform: Callable[[dict], dict], device_mesh: jax.sharding.Mesh
+) -> Callable[[], Iterator[step.Batch]]:
+    """Returns what makes the batches of a whole data set on the devices, padded and masked, as often as it is called.
+
+    Args:
+      config: with the keys eval.batch_size and data.{workers,threads,prefetch} of configs/base.py.
+      source: the data set.
+      transform: record -> {"image": uint8 (height, width, 3), "label": int32}.
+      device_mesh: where the batches go.
+
+    Raises:
+      ConfigError: a value is wrong; the message names its key.
+    """
+    batch_size, reading = config.eval.batch_size, _reading(config)
+    mesh.check_batch_size("eval.batch_size", batch_size, device_mesh)
+
+    def all_batches() -> Iterator[step.Batch]:
+        host_batches = batches.eval_batches(source, transform, batch_size=batch_size, **reading)
+        return mesh.to_devices(host_batches, device_mesh)
+
+    return all_batches

@@ -216,13 +216,26 @@ class Checkpoints:
             ) from error
 
 
+def locate(folder: Path) -> Path:
+    """Returns the folder of a checkpoint: the newest of a work directory, or `<workdir>/checkpoints/<step>` itself.
+
+    Raises:
+      ConfigError: there is no checkpoint.
+    """
+    steps = [int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdecimal()]
+    checkpoint = folder / "checkpoints" / str(max(steps)) if steps else folder
+    if not (checkpoint / "state").is_dir():
+        raise ConfigError(f"{folder} holds no checkpoint; expected a work directory or its checkpoints/<step>")
+    return checkpoint
+
+
 def read_params(folder: Path) -> dict:
     """Reads the parameters of a checkpoint without its optimizer's state, on a host of any number of devices.
 
     Nothing is written: the run that the checkpoint belongs to may be going on.
 
     Args:
-      folder: a work directory, for the newest checkpoint of it; or one checkpoint, `<workdir>/checkpoints/<step>`.
+      folder: as in `locate`.
 
     Returns:
       The parameter tree, NumPy arrays.
@@ -230,20 +243,36 @@ def read_params(folder: Path) -> dict:
     Raises:
       ConfigError: there is no checkpoint, or it cannot be read.
     """
-    steps = [int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdecimal()]
-    checkpoint = folder / "checkpoints" / str(max(steps)) if steps else folder
+    checkpoint = locate(folder)
     state = (checkpoint / "state").resolve()
-    if not state.is_dir():
-        raise ConfigError(f"{folder} holds no checkpoint; expected a work directory or its checkpoints/<step>")
+    with _reading(checkpoint), contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
+        target = {"params": handler.metadata(state).tree["params"]}
+        on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
+        args = ocp.args.PyTreeRestore(target, restore_args=on_host, partial_restore=True)
+        return handler.restore(state, args=args)["params"]
+
+
+def read_run(folder: Path) -> dict:
+    """Reads what was saved of the run beside its state: its config, and what it had spent.
+
+    Args:
+      folder: as in `locate`.
+
+    Raises:
+      ConfigError: there is no checkpoint, or it cannot be read.
+    """
+    checkpoint = locate(folder)
+    with _reading(checkpoint), contextlib.closing(ocp.JsonCheckpointHandler()) as handler:
+        return handler.restore((checkpoint / "run").resolve())
+
+
+@contextlib.contextmanager
+def _reading(checkpoint: Path) -> Iterator[None]:
+    """Turns what is raised inside into a ConfigError that names the checkpoint."""
     try:
-        with contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
-            target = {"params": handler.metadata(state).tree["params"]}
-            on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
-            args = ocp.args.PyTreeRestore(target, restore_args=on_host, partial_restore=True)
-            return handler.restore(state, args=args)["params"]
+        yield
     except Exception as error:  # what Orbax raises of a damaged checkpoint has many types
-        reason = str(error).partition("\n")[0]
-        raise ConfigError(f"{checkpoint} cannot be read ({type(error).__name__}: {reason})") from error
+        raise ConfigError(f"{checkpoint} cannot be read ({_in_short(error)})") from error
 
 
 def _on_one_process(action: Callable[[], None]) -> None:

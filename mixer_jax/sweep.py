@@ -5,10 +5,13 @@ import json
 import logging
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict
 
 from mixer_jax import train
 from mixer_jax.config import ConfigError
+from mixer_jax.errors import RunError
+from mixer_jax.progress import NonFiniteError
 
 logger = logging.getLogger("mixer_jax")
 
@@ -63,24 +66,66 @@ def run(config: ConfigDict, workdir: Path) -> Result:
     Raises:
       ConfigError: a value of the config is wrong, or the work directory holds runs of another config.
     """
+    trials, signal = try_rates(config, workdir)
+    if signal:
+        return Result(trials, None, {}, workdir, signal)
+    return train_final(config, best_rate(trials), trials, workdir)
+
+
+def try_rates(config: ConfigDict, workdir: Path) -> tuple[dict[float, float], int | None]:
+    """Trains with each learning rate; a trial whose loss is not finite counts as an accuracy of 0.
+
+    Args:
+      config: as in `run`.
+      workdir: as in `run`.
+
+    Returns:
+      Top-1 accuracy on the held-out images by learning rate, and the signal that interrupted the trials, or None.
+
+    Raises:
+      ConfigError: as `run`.
+    """
     _check(config)
     trials = {}
     for rate in config.sweep.learning_rates:
         logger.info("sweep: learning rate %g on %s", rate, config.sweep.train_split)
-        result = train.run(_trial(config, rate), workdir / f"learning_rate={rate:g}")
+        try:
+            result = train.run(_trial(config, rate), workdir / f"learning_rate={rate:g}")
+        except RunError as error:
+            if not isinstance(error.__cause__, NonFiniteError):
+                raise
+            logger.warning("sweep: learning rate %g diverges: %s", rate, error.__cause__)
+            trials[rate] = 0.0
+            continue
         if result.signal:
-            return Result(trials, None, {}, workdir, result.signal)
+            return trials, result.signal
         trials[rate] = result.metrics[_CHOOSES]
-    best = max(trials, key=trials.get)
-    logger.info("sweep: learning rate %g is the best; training on %s", best, config.data.split)
+    return trials, None
+
+
+def best_rate(trials: dict[float, float]) -> float:
+    """Returns the learning rate of the highest accuracy, of several the first."""
+    return max(trials, key=trials.get)
+
+
+def train_final(config: ConfigDict, rate: float, trials: dict[float, float], workdir: Path) -> Result:
+    """Trains with a learning rate as the config says, tests, and writes sweep.json.
+
+    Args:
+      config: as in `run`.
+      rate: the learning rate.
+      trials: what `try_rates` returned, for the record.
+      workdir: as in `run`.
+    """
+    logger.info("sweep: learning rate %g is chosen; training on %s", rate, config.data.split)
     final = config.copy_and_resolve_references()
-    final.schedule.learning_rate = best
+    final.schedule.learning_rate = rate
     result = train.run(final, workdir / "final")
-    if not result.signal:
+    if not result.signal and jax.process_index() == 0:
         tried = [{"learning_rate": rate, "held_out_top1": top1} for rate, top1 in trials.items()]
-        described = {"trials": tried, "learning_rate": best, "metrics": result.metrics}
+        described = {"trials": tried, "learning_rate": rate, "metrics": result.metrics}
         (workdir / "sweep.json").write_text(json.dumps(described, indent=2) + "\n")
-    return Result(trials, best, {} if result.signal else result.metrics, workdir, result.signal)
+    return Result(trials, rate, {} if result.signal else result.metrics, workdir, result.signal)
 
 
 def _trial(config: ConfigDict, rate: float) -> ConfigDict:

@@ -19,6 +19,7 @@ from mixer_jax.checkpoint import Checkpoints
 from mixer_jax.config import ConfigError
 from mixer_jax.errors import RunError
 from mixer_jax.interrupt import InterruptRequest
+from mixer_jax.trained import CLASSES_FILE
 
 logger = logging.getLogger("mixer_jax")
 
@@ -64,7 +65,7 @@ def run(config: ConfigDict, workdir: Path) -> Result:
 
     Args:
       config: a recipe, with the keys of configs/base.py.
-      workdir: where checkpoints, metrics.jsonl, TensorBoard events and config.json go; created if need be.
+      workdir: where checkpoints, metrics.jsonl, TensorBoard events, config.json and classes.txt go; created if need be.
 
     Returns:
       How the run ended.
@@ -90,6 +91,8 @@ def run(config: ConfigDict, workdir: Path) -> Result:
             state, core_days = _start(program, checkpoints, described)
             if jax.process_index() == 0:
                 (workdir / "config.json").write_text(json.dumps(described, indent=2) + "\n")
+                names = program.sources[config.data.split].class_names
+                (workdir / CLASSES_FILE).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"--workdir={workdir} cannot be used: {error}") from error
         _describe(program, state, workdir)

@@ -2,39 +2,17 @@
 
 import logging
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 from flax.traverse_util import flatten_dict
 
-from mixer_jax import checkpoint, rng
+from mixer_jax import rng
 from mixer_jax.config import ConfigError
-from mixer_jax.models import pretrained
 from mixer_jax.models.weights import Weights, attributes
 from mixer_jax.state import TrainState
+from mixer_jax.trained import read_weights
 
 logger = logging.getLogger("mixer_jax")
-
-
-def read_weights(source: str, cache_dir: Path | None = None) -> Weights:
-    """Reads weights from a checkpoint of this project, or else from what `pretrained.load` reads.
-
-    Args:
-      source: a work directory, for its newest checkpoint; one checkpoint, `<workdir>/checkpoints/<step>`; or a file or
-        published name.
-      cache_dir: where downloads are kept; by default `published.default_cache_dir()`.
-
-    Returns:
-      The weights of one whole Mixer.
-
-    Raises:
-      ConfigError: there is nothing of that name, or it cannot be read.
-    """
-    folder = Path(source).expanduser()
-    if not folder.is_dir():
-        return pretrained.load(source, cache_dir=cache_dir)
-    params = checkpoint.read_params(folder)
-    return pretrained.from_arrays(flatten_dict(params, sep="/"), source=source)
 
 
 def initial_state(

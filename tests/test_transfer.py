@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixer_jax import mesh, models, rng, train, transfer
+from mixer_jax import mesh, models, rng, train, trained, transfer
 from mixer_jax.build import build_program
 from mixer_jax.config import ConfigError
 from mixer_jax.models import pretrained, resolution
@@ -81,7 +81,7 @@ def test_a_run_starts_from_another_run(tiny_config, tmp_path):
     tiny_config.optimizer.name = "momentum"
     program = build_program(tiny_config)
     state = transfer.start_from(tiny_config.init_from, program.init(rng.key(5, "init")), image_size=8)
-    source = transfer.read_weights(str(tmp_path / "first" / "checkpoints" / "2")).params
+    source = trained.read_weights(str(tmp_path / "first" / "checkpoints" / "2")).params
     assert np.any(source["head"]["kernel"])
     assert not np.any(state.params["head"]["kernel"])
     np.testing.assert_array_equal(state.params["stem"]["kernel"], source["stem"]["kernel"])

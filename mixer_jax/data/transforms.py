@@ -303,7 +303,7 @@ def _eval_example(
     example: Mapping, *, size: int, exif_orientation: bool, crop: str, resize: int
 ) -> dict[str, np.ndarray]:
     image = _EVAL_CROPS[crop](as_rgb(example["image"], exif_orientation=exif_orientation), resize, size)
-    return {"image": np.ascontiguousarray(image), "label": np.int32(example["label"])}
+    return {"image": np.ascontiguousarray(image), "label": np.asarray(example["label"], np.int32)}
 
 
 def _check_integer(key: str, value: int, least: int, why: str = "") -> None:

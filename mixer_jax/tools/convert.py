@@ -26,7 +26,7 @@ from pathlib import Path
 
 from absl import flags
 
-from mixer_jax import transfer
+from mixer_jax import trained
 from mixer_jax.models import pretrained, resolution
 
 _SOURCE = flags.DEFINE_string("source", None, "Name of published weights, file, work directory or checkpoint.")
@@ -43,7 +43,7 @@ flags.mark_flags_as_required(["source", "target"])
 
 def main() -> None:
     """Converts the weights, and says what became of each array."""
-    weights = transfer.read_weights(_SOURCE.value, Path(_CACHE_DIR.value).expanduser() if _CACHE_DIR.value else None)
+    weights = trained.read_weights(_SOURCE.value, Path(_CACHE_DIR.value).expanduser() if _CACHE_DIR.value else None)
     if _RESOLUTION.value is not None:
         weights = weights.at_resolution(_RESOLUTION.value, _METHOD.value)
     target = Path(_TARGET.value).expanduser()

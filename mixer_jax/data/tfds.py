@@ -1,0 +1,135 @@
+"""Prepared TFDS data sets in ArrayRecord form; images stay encoded, and TensorFlow is not needed."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from mixer_jax.config import ConfigError
+
+SPLIT_KEYS = "config.data.split or config.eval.splits"  # a source is not told which of them it is opened for
+
+
+class UnpreparedError(ConfigError):
+    """A data set does not lie on this machine in ArrayRecord form; `command` prepares it."""
+
+    def __init__(self, message: str, command: str):
+        super().__init__(message)
+        self.command = command
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """What of a record is its label.
+
+    Attributes:
+      class_names: what the classes are called, in the order of their numbers.
+      features: names of the features that `of` reads.
+      of: record -> class number, or int32 (k,), all class numbers that count as right, filled up with -1.
+    """
+
+    class_names: tuple[str, ...]
+    features: tuple[str, ...]
+    of: Callable[[dict], int | np.ndarray]
+
+
+class Tfds:
+    """A prepared TFDS data set in ArrayRecord form; images stay encoded, and TensorFlow is not needed."""
+
+    def __init__(self, name: str, *, split: str, data_dir: str | None, labels: Labels | None = None):
+        """Opens a split.
+
+        Args:
+          name: <name>[/<config>][:<version>].
+          split: as TFDS writes it, such as "train[:99%]" or "train[:800]+validation[:200]".
+          data_dir: where TFDS data sets lie; None for TFDS's own default.
+          labels: None for the data set's own, the feature "label".
+
+        Raises:
+          UnpreparedError: the data set is not prepared, or not in ArrayRecord form.
+          ConfigError: it is unknown, cannot be read, or lacks a feature or the split.
+        """
+        import tensorflow_datasets as tfds  # seconds of imports that no other source needs
+
+        builder = _prepared_builder(name, data_dir)
+        features = dict(builder.info.features.items())
+        self._labels = _own_labels(name, features) if labels is None else labels
+        if lacking := {"image", *self._labels.features} - features.keys():
+            raise ConfigError(f"tfds:{name} has no feature {', '.join(sorted(lacking))}; it has {', '.join(features)}")
+        splits = builder.info.splits
+        self._title = f"split {split!r} of tfds:{name}"
+        self.class_names = self._labels.class_names
+        self.num_classes = len(self.class_names)
+        images = [feature for feature, kind in features.items() if isinstance(kind, tfds.features.Image)]
+        try:
+            if splits[split].num_examples < 1:  # such as a slice [5:3]
+                raise ValueError("it holds no examples")
+            self._records = builder.as_data_source(
+                split, decoders={image: tfds.decode.SkipDecoding() for image in images}, file_format="array_record"
+            )
+        except ValueError as error:
+            known = ", ".join(f"{known} ({splits[known].num_examples} examples)" for known in splits)
+            raise ConfigError(f"{SPLIT_KEYS}: {self._title} cannot be read: {error}; its splits: {known}") from error
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict:
+        record = self._records[index]
+        label = np.asarray(self._labels.of(record), np.int32)[()]
+        if label.ndim == 0 and not 0 <= label < self.num_classes:  # -1: how TFDS marks an example without a label
+            raise ConfigError(f"{self.describe(index)} has label {label}; expected 0 to {self.num_classes - 1}")
+        return {"image": record["image"], "label": label}
+
+    def describe(self, index: int) -> str:
+        """Returns "example <index> of split <split> of tfds:<name>"."""
+        return f"example {index} of {self._title}"
+
+
+def _own_labels(name: str, features: dict) -> Labels:
+    """Returns the labels of a data set of one label an image."""
+    import tensorflow_datasets as tfds
+
+    if "image" not in features or not isinstance(features.get("label"), tfds.features.ClassLabel):
+        received = ", ".join(f"{feature} ({type(features[feature]).__name__})" for feature in sorted(features))
+        raise ConfigError(
+            f"config.data.source='tfds:{name}' has the features {received}; expected an image, and a label that is a "
+            "ClassLabel"
+        )
+    return Labels(tuple(features["label"].names), ("label",), lambda record: record["label"])
+
+
+def _prepared_builder(name: str, data_dir: str | None):
+    """Returns the TFDS builder of a data set, after checking that its files are there and can be read."""
+    import tensorflow_datasets as tfds
+
+    key = f"config.data.source='tfds:{name}'"
+    try:
+        # The format is not asked for here: where another one lies on disk, TFDS's errors do not say what to do.
+        builder = tfds.builder(name, data_dir=data_dir)
+    except (ValueError, AssertionError) as error:  # of the name or config, and of the version
+        reason = str(error).strip().splitlines()[0].rstrip(" .:")
+        raise ConfigError(
+            f"{key} cannot be opened: {reason}; expected <name>[/<config>][:<version>] of a data set that TFDS knows "
+            f"or that is prepared in config.data.data_dir={data_dir!r}"
+        ) from error
+    command = f"tfds build {name} --file_format=array_record"
+    if builder.MANUAL_DOWNLOAD_INSTRUCTIONS:  # what has to be downloaded by hand stands on the data set's page of TFDS
+        command += " --manual_dir=<folder of its archives>"
+    if data_dir:
+        command += f" --data_dir={data_dir}"
+    if not builder.data_path.exists():
+        raise UnpreparedError(
+            f"{key} is not prepared: nothing at {builder.data_path}. Prepare it with `{command}`, or set "
+            f"config.data.data_dir={data_dir!r} to where it lies",
+            command,
+        )
+    formats = {file_format.value for file_format in builder.info.available_file_formats()}
+    if "array_record" not in formats:
+        command = f"{command.partition(' --data_dir')[0]} --data_dir=<another folder>"
+        raise UnpreparedError(
+            f"{key} is prepared as {', '.join(formats)} at {builder.data_path}, but ArrayRecord is needed. Prepare it "
+            f"with `{command}`, and set config.data.data_dir={data_dir!r} to that folder",
+            command,
+        )
+    return builder

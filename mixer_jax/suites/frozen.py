@@ -1,0 +1,129 @@
+"""Suites in which the model stays as it is: ImageNet's test sets, and few-shot linear probes."""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mixer_jax import mesh
+from mixer_jax.build import eval_batches
+from mixer_jax.config import ConfigError
+from mixer_jax.data import imagenet as imagenet_data
+from mixer_jax.data import sources, transforms
+from mixer_jax.evaluate import fewshot as probes
+from mixer_jax.evaluate import predictions
+from mixer_jax.suites.record import Outcome, open_all
+from mixer_jax.trained import Trained
+
+
+def imagenet(trained: Trained, config: ConfigDict) -> Outcome:
+    """Evaluates a model on ImageNet's validation images with their own labels and ReaL's, and on ImageNet-v2.
+
+    Args:
+      trained: a model with ImageNet's head.
+      config: with the keys of configs/evaluate.py.
+
+    Returns:
+      "imagenet/top1", "imagenet/top5", "imagenet/examples", and the same of "real" and "imagenet_v2"; what of it could
+      not be read is `missing`.
+
+    Raises:
+      ConfigError: a value is wrong, or the model has no head or one of other classes.
+    """
+    num_classes = trained.require_head()
+    shown = trained.eval_transform()
+    shown |= {key: config[key] for key in ("crop", "resize") if config[key] is not None}
+
+    openers = {"imagenet": lambda: _open(config.imagenet.source, config.imagenet.split, trained, config)}
+    if config.imagenet.real:
+        openers["real"] = lambda: imagenet_data.open_real(data_dir=config.data.data_dir)
+    if config.imagenet.v2:
+        openers["imagenet_v2"] = lambda: _open(config.imagenet.v2, "test", trained, config)
+    readable, missing = open_all(openers)
+    for name, source in readable.items():
+        if source.num_classes != num_classes:
+            raise ConfigError(
+                f"{trained.source} has a head of {num_classes} classes, and {name} has {source.num_classes}: fine-tune "
+                "it first, or choose with config.imagenet.{source,real,v2} what it is evaluated on"
+            )
+    run = _Runner(trained, config, predictions.make_predict_step(trained.model(), loss=trained.loss), shown)
+    metrics = {}
+    for name, source in readable.items():
+        seen = predictions.concatenated(run.over(source, title=name))
+        found = predictions.accuracies(seen["classes"], seen["label"])
+        metrics |= {f"{name}/{metric}": value for metric, value in found.items()}
+    return Outcome(metrics, missing, shown["crop"])
+
+
+def fewshot(trained: Trained, config: ConfigDict) -> Outcome:
+    """Fits linear probes on frozen features (pre_logits), and tests them.
+
+    Args:
+      trained: a model, with any head or none.
+      config: with the keys of configs/evaluate.py.
+
+    Returns:
+      "fewshot/<shots>/top1" and, of each seed, "fewshot/<shots>/seed_<seed>/top1"; "fewshot/examples".
+
+    Raises:
+      ConfigError: a value is wrong, or the data set is not prepared, cannot be read, or is too small.
+    """
+    size, asked = trained.weights.image_size(), config.fewshot
+    shown = {"size": size, "crop": asked.crop, "resize": asked.resize or size * 8 // 7, "exif_orientation": False}
+    if not asked.shots or not asked.seeds or min(asked.shots) < 1:
+        raise ConfigError(
+            f"config.fewshot.shots={asked.shots}, config.fewshot.seeds={asked.seeds}; expected positive numbers of "
+            "examples, and seeds"
+        )
+    run = _Runner(trained, config, predictions.make_represent_step(trained.model()), shown)
+
+    def seen(split):
+        source = _open(asked.source, split, trained, config)
+        return source, predictions.concatenated(run.over(source, title=f"{asked.source} {split}"))
+
+    (source, pool), (_, test) = seen(asked.train_split), seen(asked.test_split)
+    test_features = jax.device_put(test["features"])
+    metrics = {"fewshot/examples": len(test["label"])}
+    for shots in asked.shots:
+        scores = []
+        for seed in asked.seeds:
+            chosen = probes.choose(pool["label"], num_classes=source.num_classes, shots=shots, seed=seed)
+            predicted = probes.probe(
+                pool["features"][chosen],
+                pool["label"][chosen],
+                test_features,
+                num_classes=source.num_classes,
+                l2=asked.l2,
+            )
+            scores.append(float(np.mean(np.asarray(predicted) == test["label"])))
+            metrics[f"fewshot/{shots}/seed_{seed}/top1"] = scores[-1]
+        metrics[f"fewshot/{shots}/top1"] = float(np.mean(scores))
+    return Outcome(metrics, missing={}, crop=asked.crop)
+
+
+class _Runner:
+    """Shows all images of a source to a model."""
+
+    def __init__(self, trained: Trained, config: ConfigDict, step: Callable, shown: dict):
+        self._config = config
+        self._mesh = mesh.create()
+        everywhere = mesh.replicated(self._mesh)
+        self._params = jax.device_put(trained.weights.params, everywhere)
+        self._step = jax.jit(step, out_shardings=everywhere)
+        self._transform = transforms.make_eval_transform(**shown)
+
+    def over(self, source: sources.Source, *, title: str):
+        """Yields what `predictions.over` yields."""
+        batches = eval_batches(self._config, source, self._transform, self._mesh)
+        return predictions.over(self._step, self._params, batches(), examples=len(source), title=title)
+
+
+def _open(name: str, split: str, trained: Trained, config: ConfigDict) -> sources.Source:
+    return sources.open_source(
+        name,
+        split=split,
+        data_dir=config.data.data_dir,
+        num_classes=trained.weights.attributes()["num_classes"] or 1,
+        image_size=trained.weights.image_size(),
+    )
