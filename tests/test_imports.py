@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"config", "errors", "rng", "mesh", "interrupt", "lock", "hardware", "hosts"},
+    {"config", "errors", "rng", "mesh", "interrupt", "lock", "hardware", "hosts", "paper"},
     {"data", "models", "losses", "mixup", "optim", "state", "metrics", "writer", "agreement"},
     {"step", "checkpoint", "progress", "prepare"},
     {"evaluate", "loop", "training", "transfer"},
