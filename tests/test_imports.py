@@ -12,7 +12,7 @@ LAYERS = [
     {"config", "errors", "rng", "mesh", "interrupt", "lock", "hardware", "hosts", "paper"},
     {"data", "models", "losses", "mixup", "optim", "state", "metrics", "writer", "agreement"},
     {"step", "checkpoint", "progress", "prepare"},
-    {"evaluate", "loop", "training", "transfer"},
+    {"evaluate", "loop", "training", "transfer", "report"},
     {"build"},
     {"train", "replay", "cli", "benchmark", "planning"},
     {"sweep"},
