@@ -65,7 +65,7 @@ class NotRun:
       epochs: of the pre-training.
       missing: headings of the cells.
       commands: what would fill them, one after the other.
-      weights: name of published weights, which could be evaluated instead; None if there are none.
+      weights: name of published weights, which could be evaluated without a run; None if there are none, or no need.
     """
 
     row: paper.Row
@@ -227,5 +227,5 @@ def _not_run(lines: Iterable[Line], training_runs: Iterable[TrainingRun], runs: 
                 epochs=epochs,
                 missing=tuple(HEADINGS[column] for column in HEADINGS if column in absent),
                 commands=tuple(commands.that_fill(row, absent, pretrained, runs)),
-                weights=commands.published_weights(row) if set(absent) > {"core_days"} else None,
+                weights=None if pretrained or set(absent) == {"core_days"} else commands.published_weights(row),
             )
