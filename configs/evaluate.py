@@ -20,8 +20,8 @@ def get_config():
         config.data[key] = placeholder(str) if key == "data_dir" else defaults.data[key]
     config.eval = ConfigDict({"batch_size": 512})  # examples of a batch over all devices
 
-    # How the test images are cropped: resmall (Table 3 of the paper) or resize (Table 2). None: in the suite imagenet as
-    # in the evaluation of the model's training, or resmall where that is not known; in avg5 resmall; in vtab resize.
+    # How the test images are cropped: resmall (Table 3 of the paper) or resize (Table 2). None: in the suite imagenet
+    # as in the evaluation of the model's training, or resmall where that is not known; in avg5 resmall; in vtab resize.
     config.crop = placeholder(str)
     config.resize = placeholder(int)  # pixels, in the suite imagenet; None: as in training, or 8/7 of the size
 

@@ -9,10 +9,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LAYERS = [
-    {"config", "errors", "rng", "mesh", "interrupt", "lock", "hardware", "hosts"},
+    {"config", "errors", "rng", "mesh", "interrupt", "lock", "hardware", "hosts", "paper"},
     {"data", "models", "losses", "mixup", "optim", "state", "metrics", "writer", "agreement"},
     {"step", "checkpoint", "progress", "prepare"},
-    {"evaluate", "loop", "training", "trained"},
+    {"evaluate", "loop", "training", "trained", "report"},
     {"build", "transfer"},
     {"train", "replay", "cli", "benchmark", "planning", "predict"},
     {"sweep"},

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixer_jax import models, train, trained
-from mixer_jax.config import ConfigError
+from mixer_jax import models, trained
 from mixer_jax.data import imagenet, transforms
 from mixer_jax.evaluate import predictions
 from mixer_jax.models import pretrained
@@ -146,22 +145,3 @@ def test_what_cannot_be_done_is_one_line(files, arguments, said):
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert re.search(said, line), line
-
-
-def test_a_run_keeps_the_names_of_its_classes_and_how_it_is_shown_images(tiny_config, tmp_path):
-    tiny_config.steps, tiny_config.schedule.warmup_steps = 2, 1
-    tiny_config.data.evaluate.resize = 9
-    train.run(tiny_config, tmp_path)
-    model = trained.read(str(tmp_path))
-    assert model.class_names() == list("0123456789")
-    assert model.eval_transform() == {"size": 8, "crop": "resize", "resize": 9, "exif_orientation": False}
-    assert (model.loss, model.workdir) == ("softmax", tmp_path)
-    assert model.pretraining() == {"source": "digits", "epochs": None}  # its length is in steps
-    assert trained.read(str(tmp_path / "checkpoints" / "2")).workdir == tmp_path
-
-
-def test_a_model_without_a_head_is_refused_where_one_is_needed(tmp_path):
-    _, params = random_params()
-    pretrained.save(tmp_path / "headless.npz", {name: value for name, value in params.items() if name != "head"})
-    with pytest.raises(ConfigError, match="headless.npz has no head; fine-tune it first"):
-        trained.read(str(tmp_path / "headless.npz")).class_names()

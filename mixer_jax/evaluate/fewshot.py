@@ -74,7 +74,8 @@ def probe(
 def _fit(features, labels, *, num_classes, l2):
     """Returns the features' mean and deviation, and the weights (d + 1, num_classes)."""
     with jax.default_matmul_precision("highest"):  # on accelerators a product of float32 is less by default
-        mean, deviation = features.mean(axis=0), features.std(axis=0) + _EPSILON
+        mean = features.mean(axis=0, keepdims=True)
+        deviation = features.std(axis=0, keepdims=True) + _EPSILON
         x = _standardised(features, mean, deviation)
         y = 2.0 * jax.nn.one_hot(labels, num_classes) - 1.0
         n, d = x.shape

@@ -28,6 +28,7 @@ from ml_collections import config_flags
 
 from configs import evaluate as default_config
 from mixer_jax import cli, trained
+from mixer_jax.models import published
 from mixer_jax.suites import finetuned, frozen, record
 
 _FROZEN = {"imagenet": frozen.imagenet, "fewshot": frozen.fewshot}
@@ -61,5 +62,7 @@ def main() -> None:
 
 
 def _default_workdir(model: trained.Trained) -> Path:
-    own = model.workdir or Path("runs") / Path(model.source).stem
-    return own / "evaluation"
+    if model.workdir:
+        return model.workdir / "evaluation"
+    name = model.source.replace("/", "_") if model.source in published.NAMES else Path(model.source).stem
+    return Path("runs") / name / "evaluation"

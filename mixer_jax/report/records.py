@@ -1,0 +1,253 @@
+"""What work directories hold of results: records of `evaluate`, and training runs."""
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from mixer_jax.config import ConfigError, one_of
+
+_SUITES = ("imagenet", "avg5", "vtab", "fewshot")
+_SKIPPED = {"checkpoints", "plugins"}  # many files, and none of what is looked for
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """A record of `python -m mixer_jax evaluate`.
+
+    Attributes:
+      path: the file.
+      model: name and attributes of the model, as in config.model.
+      image_size: pixels of the images that it was evaluated on.
+      source: the data set of the pre-training, as config.data.source, or the name of published weights.
+      epochs: of the pre-training, or None if unknown.
+      metrics: values by name; accuracies, whose names end in "top1" or "top5", are shares.
+      missing: what could not be evaluated, and why.
+      modified: when the file was written, in seconds.
+    """
+
+    path: Path
+    model: Mapping
+    image_size: int
+    source: str
+    epochs: float | None
+    metrics: Mapping[str, float]
+    missing: Mapping[str, str]
+    modified: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingRun:
+    """A work directory.
+
+    Attributes:
+      path: the work directory.
+      config: its config.json.
+      step: the last step that its metrics tell of; 0 if they tell of none.
+      finished: whether it has come to its end, and was evaluated there.
+      metrics: evaluation metrics of that step; a value that is not finite is None.
+      core_days: core-days of its training steps, or None if unknown.
+      modified: when its metrics were written, in seconds.
+    """
+
+    path: Path
+    config: Mapping
+    step: int
+    finished: bool
+    metrics: Mapping[str, float | None]
+    core_days: float | None
+    modified: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Findings:
+    """All that was read.
+
+    Attributes:
+      evaluations: records of evaluations, by path.
+      runs: training runs, by path.
+      problems: a line for every file that cannot be read.
+    """
+
+    evaluations: tuple[Evaluation, ...]
+    runs: tuple[TrainingRun, ...]
+    problems: tuple[str, ...]
+
+
+def read(folder: Path) -> Findings:
+    """Reads all evaluations and runs in a folder, at any depth.
+
+    Args:
+      folder: where the work directories are; may be one itself.
+
+    Returns:
+      What was found; a file that cannot be read is a line of `problems`.
+
+    Raises:
+      ConfigError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"--runs={folder} is no folder; expected the one that holds the work directories")
+    problems = []
+    evaluations, runs = [], []
+    for directory, files in _walk(folder, problems):
+        if directory.name == "evaluation" and "config.json" not in files:
+            paths = [directory / name for name in files if name.endswith(".json")]
+            evaluations += [record for path in paths if (record := _attempt(_evaluation, path, problems))]
+        elif "config.json" in files:
+            run = _attempt(lambda path: _run(path, problems), directory, problems)
+            runs += [run] if run else []
+        elif "metrics.jsonl" in files:
+            problems.append(f"{directory / 'metrics.jsonl'}: left out, because there is no config.json beside it")
+    return Findings(tuple(evaluations), tuple(runs), tuple(problems))
+
+
+def _walk(folder: Path, problems: list[str]) -> Iterator[tuple[Path, list[str]]]:
+    """Yields every folder with the names of its files, in order; links are followed, each folder once."""
+
+    def note(error: OSError) -> None:
+        problems.append(f"{error.filename}: cannot be read ({error.strerror})")
+
+    seen = set()
+    for name, folders, files in os.walk(folder, followlinks=True, onerror=note):
+        directory = Path(name)
+        if directory.resolve() in seen:  # by a link, which may point to a folder above
+            folders.clear()
+            continue
+        seen.add(directory.resolve())
+        folders[:] = sorted(set(folders) - _SKIPPED)
+        yield directory, sorted(files)
+
+
+def _attempt(reader: Callable[[Path], object], path: Path, problems: list[str]):
+    """Returns what a reader makes of a path, or None if it cannot be read, which is noted."""
+    try:
+        return reader(path)
+    except OSError as error:
+        problems.append(f"{error.filename or path}: cannot be read ({error.strerror})")
+    except ValueError as error:
+        problems.append(f"{path}: {error}")
+    return None
+
+
+def _evaluation(path: Path) -> Evaluation:
+    record = _load(path.read_bytes())
+    one_of("suite", _get(record, "suite", str), _SUITES)
+    _get(record, "checkpoint", str)
+    _get(record, "model.name", str)
+    _get(record, "pretraining.source", str)
+    _check_optional_number(record, "pretraining.epochs")
+    metrics = dict(_get(record, "metrics", dict))
+    if "img_sec_core" in record:
+        metrics["img_sec_core"] = record["img_sec_core"]
+    for name, value in metrics.items():
+        if not _is_number(value):
+            raise ValueError(f"metrics {name}={value!r}; expected a finite number")
+        if is_share(name) and not 0 <= value <= 1:
+            raise ValueError(f"metrics {name}={value!r}; expected a share in [0, 1]")
+    return Evaluation(
+        path=path,
+        model=record["model"],
+        image_size=_get(record, "image_size", int),
+        source=record["pretraining"]["source"],
+        epochs=record["pretraining"].get("epochs"),
+        metrics=metrics,
+        missing=_get(record, "missing", dict) if "missing" in record else {},
+        modified=path.stat().st_mtime,
+    )
+
+
+def is_share(metric: str) -> bool:
+    """Returns whether a metric is a share in [0, 1], by its name."""
+    return metric.endswith(("top1", "top5"))
+
+
+def _run(workdir: Path, problems: list[str]) -> TrainingRun:
+    path = workdir / "config.json"
+    try:
+        config = _load(path.read_bytes())
+        for key, of_type in (("model.name", str), ("data.source", str), ("data.image_size", int)):
+            _get(config, key, of_type)
+        for key in ("epochs", "steps"):
+            _check_optional_number(config, key)
+    except ValueError as error:
+        raise ValueError(f"config.json is no run's: {error}") from error
+    metrics = workdir / "metrics.jsonl"
+    lines = _metric_lines(metrics, problems) if metrics.exists() else []
+    step = max((line["step"] for line in lines), default=0)
+    last = {name: value for line in lines if line["step"] == step for name, value in line.items()}
+    evaluated = {k: value if _is_number(value) else None for k, value in last.items() if k.startswith("eval/")}
+    costs = [line["train/core_days"] for line in lines if _is_number(line.get("train/core_days"))]
+    return TrainingRun(
+        path=workdir,
+        config=config,
+        step=step,
+        finished=bool(evaluated) and _at_its_end(config, step, last.get("train/learning_rate")),
+        metrics=evaluated,
+        core_days=costs[-1] if costs else None,
+        modified=(metrics if metrics.exists() else path).stat().st_mtime,
+    )
+
+
+def _metric_lines(path: Path, problems: list[str]) -> list[dict]:
+    lines, damaged = [], []
+    for number, text in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            line = _load(text)
+            _get(line, "step", int)
+            lines.append(line)
+        except ValueError as error:  # such as the last line, which a kill can cut short
+            damaged.append(f"line {number} {error}")
+    if damaged:
+        more = f", and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        problems.append(f"{path}: left out what cannot be read: {damaged[0]}{more}")
+    return lines
+
+
+def _at_its_end(config: Mapping, step: int, learning_rate: float | None) -> bool:
+    """Returns whether an evaluated step is the run's last, and not one on the way."""
+    if config.get("steps") is not None:
+        return step == config["steps"]
+    schedule = config.get("schedule")
+    if not _is_number(learning_rate) or not isinstance(schedule, dict):
+        return True
+    # The number of steps is known to who has the data. But the decay, which a linear one does evenly, has one step left
+    # of those after the warm-up; one step earlier it has two left.
+    peak, warmup, end = (_get(schedule, key, (int, float)) for key in ("learning_rate", "warmup_steps", "end_factor"))
+    return learning_rate <= peak * (1.5 / max(step - warmup, 1) + end)
+
+
+def _load(data: bytes) -> dict:
+    try:
+        value = json.loads(data)
+    except ValueError as error:
+        raise ValueError(f"is no JSON ({error})") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"holds {type(value).__name__}; expected a JSON object")
+    return value
+
+
+def _get(record: Mapping, key: str, of_type: type | tuple[type, ...]):
+    """Returns the value of a dotted key; raises a ValueError if it is missing or of another type."""
+    value, absent = record, object()
+    for part in key.split("."):
+        value = value.get(part, absent) if isinstance(value, dict) else absent
+    if value is absent:
+        raise ValueError(f"{key} is missing")
+    if not isinstance(value, of_type) or isinstance(value, bool):
+        raise ValueError(f"{key}={value!r}; expected {getattr(of_type, '__name__', 'a number')}")
+    return value
+
+
+def _check_optional_number(record: Mapping, key: str) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        record = record[section]
+    if record.get(name) is not None and not _is_number(record[name]):
+        raise ValueError(f"{key}={record[name]!r}; expected a number or null")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
