@@ -11,7 +11,7 @@ setup(
     long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     packages=find_packages(include=["mixer_jax", "mixer_jax.*"]),
-    package_data={"mixer_jax": ["paper.csv"]},
+    package_data={"mixer_jax": ["paper.csv", "data/imagenet_classes.txt"]},
     # Optional: without a C compiler or libjpeg-turbo's headers (libjpeg-dev) JPEG files are decoded whole, and slower.
     ext_modules=[Extension("mixer_jax.data._region", ["mixer_jax/data/region.c"], libraries=["jpeg"], optional=True)],
     python_requires=">=3.11",

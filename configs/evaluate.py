@@ -26,7 +26,8 @@ def get_config():
     config.resize = placeholder(int)  # pixels, in the suite imagenet; None: as in training, or 8/7 of the size
 
     config.imagenet = ConfigDict()
-    config.imagenet.source = "tfds:imagenet2012"  # any source whose classes are those of the model
+    # Or any source whose classes are those of the model, which is then the only one.
+    config.imagenet.source = "tfds:imagenet2012"
     config.imagenet.split = "validation"
     config.imagenet.real = True  # also the labels of ReaL (tfds:imagenet2012_real)
     config.imagenet.v2 = "tfds:imagenet_v2/matched-frequency"  # or threshold-0.7, topimages; empty: leave it out

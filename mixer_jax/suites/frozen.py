@@ -1,5 +1,6 @@
 """Suites in which the model stays as it is: ImageNet's test sets, and few-shot linear probes."""
 
+import re
 from collections.abc import Callable
 
 import jax
@@ -25,8 +26,9 @@ def imagenet(trained: Trained, config: ConfigDict) -> Outcome:
       config: with the keys of configs/evaluate.py.
 
     Returns:
-      "imagenet/top1", "imagenet/top5", "imagenet/examples", and the same of "real" and "imagenet_v2"; what of it could
-      not be read is `missing`.
+      "imagenet/top1", "imagenet/top5", "imagenet/examples", and the same of "real" and "imagenet_v2"; what of it is not
+      prepared is `missing`. Another data set in the place of ImageNet gives its name to the metrics, and is the only
+      one.
 
     Raises:
       ConfigError: a value is wrong, or the model has no head or one of other classes.
@@ -35,11 +37,14 @@ def imagenet(trained: Trained, config: ConfigDict) -> Outcome:
     shown = trained.eval_transform()
     shown |= {key: config[key] for key in ("crop", "resize") if config[key] is not None}
 
-    openers = {"imagenet": lambda: _open(config.imagenet.source, config.imagenet.split, trained, config)}
-    if config.imagenet.real:
+    asked = config.imagenet
+    is_imagenet = asked.source.startswith("tfds:imagenet2012")
+    title = "imagenet" if is_imagenet else re.split("[:/]", asked.source.rstrip("/"))[-1]
+    openers = {title: lambda: _open(asked.source, asked.split, trained, config)}
+    if is_imagenet and asked.real:
         openers["real"] = lambda: imagenet_data.open_real(data_dir=config.data.data_dir)
-    if config.imagenet.v2:
-        openers["imagenet_v2"] = lambda: _open(config.imagenet.v2, "test", trained, config)
+    if is_imagenet and asked.v2:
+        openers["imagenet_v2"] = lambda: _open(asked.v2, "test", trained, config)
     readable, missing = open_all(openers)
     for name, source in readable.items():
         if source.num_classes != num_classes:
