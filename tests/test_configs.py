@@ -16,8 +16,8 @@ from mixer_jax.build import build_program
 from mixer_jax.config import ConfigError
 
 ROOT = Path(__file__).parents[1]
-SHARED = {"base", "datasets"}  # what recipes are made of
-RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in SHARED)
+OTHERS = {"base", "datasets", "evaluate"}  # what recipes are made of, and what no training is
+RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in OTHERS)
 
 # Table 4: epochs, learning rate, weight decay, RandAugment magnitude, mixup, stochastic depth; dropout is always 0.
 TABLE_4 = {
@@ -40,6 +40,7 @@ IMAGES = {
     "jft": 303_000_000,
     "cifar10": 50_000,
     "finetune": 1_281_167,
+    "vtab": 1000,
 }
 STEPS = {"mixer_b16_i1k": 92_897, "mixer_s32_jft": 369_873, "mixer_b16_jft": 517_822, "mixer_h14_jft": 1_035_644}
 
@@ -117,7 +118,7 @@ def test_a_run_reads_the_keys_of_the_loop(tiny_config, tmp_path):
 
 
 def test_table_4_is_complete():
-    assert set(TABLE_4) == set(RECIPES) - {"digits", "mixer_s4_cifar10", "finetune"}
+    assert set(TABLE_4) == set(RECIPES) - {"digits", "mixer_s4_cifar10", "finetune", "vtab"}
 
 
 @pytest.mark.parametrize("name", TABLE_4)
@@ -210,6 +211,41 @@ def test_fine_tuning_of_a_model_at_a_size(mode, model, image_size, resize, token
 def test_an_unknown_word_of_the_fine_tuning_argument_is_refused():
     with pytest.raises(ConfigError, match=r"argument :cifar10,384: '384' is unknown; .*known: imagenet, .*, 448"):
         recipe("finetune", "cifar10,384")
+
+
+@pytest.mark.parametrize(
+    ("mode", "classes", "image_size", "crops", "resize", "flip"),
+    [
+        ("svhn", 10, 224, ("resize", "resize"), 256, True),
+        ("pets,mixer_l16", 37, 448, ("resize", "resize"), 512, True),
+        ("kitti_distance,224", 4, 224, ("none", "resize"), 224, True),
+        ("dsprites_orientation,mixer_h14", 16, 224, ("resize", "resize"), 256, False),
+    ],
+)
+def test_vtab_is_the_papers(mode, classes, image_size, crops, resize, flip):
+    config = recipe("vtab", mode)
+    task = mode.partition(",")[0]
+    assert (config.data.source, config.data.num_classes, config.data.image_size) == (
+        f"vtab:{task}",
+        classes,
+        image_size,
+    )
+    assert (config.data.train.crop, config.data.evaluate.crop) == crops
+    assert config.data.train.resize == config.data.evaluate.resize == resize
+    assert config.data.train.flip == flip
+    assert (config.data.split, config.eval.splits.to_dict()) == ("train800val200", {"test": "test"})
+    sweep = config.sweep
+    assert (sweep.train_split, sweep.held_out_split) == ("train800", "val200")
+    assert (config.steps, config.batch_size, sweep.learning_rates) == (2500, 512, (0.003, 0.01, 0.03))
+    assert (config.optimizer.name, config.optimizer.weight_decay, config.schedule.decay) == ("momentum", 0.0, "cosine")
+
+
+def test_the_evaluation_repeats_defaults_of_the_base():
+    config = importlib.import_module("configs.evaluate").get_config()
+    for key in ("workers", "threads", "prefetch", "data_dir"):
+        assert config.data[key] == base.get_config().data[key]
+    assert (config.fewshot.shots, config.fewshot.seeds, config.fewshot.l2) == ((1, 5, 10, 25), (0, 1, 2), 1024)
+    assert len(config.vtab.tasks) == 19
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -115,3 +115,11 @@ def test_a_wrong_sweep_is_refused_by_key_before_it_trains(sweep_config, tmp_path
     with pytest.raises(ConfigError, match=message):
         sweep.run(sweep_config, tmp_path / "sweep")
     assert not (tmp_path / "sweep").exists()
+
+
+def test_a_rate_that_diverges_is_not_chosen_and_does_not_end_the_sweep(sweep_config, tmp_path, caplog):
+    sweep_config.sweep.learning_rates = (1e30, 0.01)
+    sweep_config.steps = sweep_config.eval.every = 10
+    result = sweep.run(sweep_config, tmp_path)
+    assert (result.trials[1e30], result.learning_rate) == (0.0, 0.01)
+    assert "learning rate 1e+30 diverges: " in caplog.text

@@ -205,9 +205,13 @@ def _listed(metrics: Mapping[str, float | None]) -> str:
     def shown(name, value):
         if value is None:
             return "not finite"
-        return f"{100 * value:.2f}" if is_share(name) else f"{value:.4g}"
+        if is_share(name):
+            return f"{100 * value:.2f}"
+        return f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
 
-    return ": " * bool(metrics) + ", ".join(f"{name} {shown(name, value)}" for name, value in metrics.items())
+    # Of several draws their mean is enough here.
+    means = {name: value for name, value in metrics.items() if "/seed_" not in name}
+    return ": " * bool(means) + ", ".join(f"{name} {shown(name, value)}" for name, value in means.items())
 
 
 def _not_run(lines: Iterable[Line], training_runs: Iterable[TrainingRun], runs: Path) -> Iterable[NotRun]:

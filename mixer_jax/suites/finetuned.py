@@ -128,10 +128,6 @@ def _fine_tune(
     Returns:
       Test accuracy by name, what is missing, and the signal that interrupted this, or None.
     """
-
-    def opener(recipe: ConfigDict) -> Callable:
-        return lambda: open_source(recipe, recipe.data.split)
-
     opened, missing = open_all({name: _opener(recipe) for name, recipe in recipes.items()})
     trials, scores = {}, {}
 

@@ -17,7 +17,8 @@ machine are left out, and listed with the command that prepares them. What came 
 <workdir>/<suite>-<pixels>.json for `python -m mixer_jax report`. By default <workdir> is evaluation/ in the
 checkpoint's own work directory, or else runs/<name of the weights>/evaluation.
 
-Every choice that the paper leaves open is a key of configs/evaluate.py, such as --config.vtab.learning_rate=shared.
+It runs on the devices of one host. Every choice that the paper leaves open is a key of configs/evaluate.py, such as
+--config.vtab.learning_rate=shared.
 """
 
 import sys
