@@ -69,10 +69,11 @@ def fewshot(trained: Trained, config: ConfigDict) -> Outcome:
       config: with the keys of configs/evaluate.py.
 
     Returns:
-      "fewshot/<shots>/top1" and, of each seed, "fewshot/<shots>/seed_<seed>/top1"; "fewshot/examples".
+      "fewshot/<shots>/top1" and, of each seed, "fewshot/<shots>/seed_<seed>/top1"; "fewshot/examples". Nothing if the
+      data set is not prepared.
 
     Raises:
-      ConfigError: a value is wrong, or the data set is not prepared, cannot be read, or is too small.
+      ConfigError: a value is wrong, or the data set cannot be read or is too small.
     """
     size, asked = trained.weights.image_size(), config.fewshot
     shown = {"size": size, "crop": asked.crop, "resize": asked.resize or size * 8 // 7, "exif_orientation": False}
@@ -81,24 +82,29 @@ def fewshot(trained: Trained, config: ConfigDict) -> Outcome:
             f"config.fewshot.shots={asked.shots}, config.fewshot.seeds={asked.seeds}; expected positive numbers of "
             "examples, and seeds"
         )
+    train_split, test_split = asked.train_split, asked.test_split
+    opened, missing = open_all(
+        {split: lambda split=split: _open(asked.source, split, trained, config) for split in (train_split, test_split)}
+    )
+    if missing:
+        return Outcome({}, {asked.source: missing[train_split]}, asked.crop)
     run = _Runner(trained, config, predictions.make_represent_step(trained.model()), shown)
-
-    def seen(split):
-        source = _open(asked.source, split, trained, config)
-        return source, predictions.concatenated(run.over(source, title=f"{asked.source} {split}"))
-
-    (source, pool), (_, test) = seen(asked.train_split), seen(asked.test_split)
+    pool, test = (
+        predictions.concatenated(run.over(opened[split], title=f"{asked.source} {split}"))
+        for split in (train_split, test_split)
+    )
+    num_classes = opened[train_split].num_classes
     test_features = jax.device_put(test["features"])
     metrics = {"fewshot/examples": len(test["label"])}
     for shots in asked.shots:
         scores = []
         for seed in asked.seeds:
-            chosen = probes.choose(pool["label"], num_classes=source.num_classes, shots=shots, seed=seed)
+            chosen = probes.choose(pool["label"], num_classes=num_classes, shots=shots, seed=seed)
             predicted = probes.probe(
                 pool["features"][chosen],
                 pool["label"][chosen],
                 test_features,
-                num_classes=source.num_classes,
+                num_classes=num_classes,
                 l2=asked.l2,
             )
             scores.append(float(np.mean(np.asarray(predicted) == test["label"])))
