@@ -1,5 +1,6 @@
 """Whole runs: what they write, that resuming is exact, and that a stranger's work directory is refused."""
 
+import dataclasses
 import json
 import math
 import os
@@ -87,6 +88,23 @@ def test_a_run_writes_its_metrics_config_events_and_checkpoints(tiny_config, tmp
     assert "hidden_dim" in events.Tensors("hparams")[0].tensor_proto.string_val[0].decode()
 
 
+@pytest.fixture(scope="module")
+def finished_once(tmp_path_factory):
+    """Where the run of `finished` lies, once one test has asked for it, and its result."""
+    return tmp_path_factory.mktemp("finished") / "run", []
+
+
+@pytest.fixture
+def finished(finished_once, tiny_config, tmp_path):
+    """The result of a whole run of `tiny_config`, and a copy of its work directory."""
+    made, results = finished_once
+    tiny_config.checkpoint.keep = 3
+    if not results:
+        results.append(train.run(tiny_config, made))
+    shutil.copytree(made, tmp_path / "run")
+    return results[0], tmp_path / "run"
+
+
 def test_the_first_loss_of_a_run_is_ln_of_the_classes(tiny_config, tmp_path):
     tiny_config.log_every = 1
     tiny_config.steps = 6
@@ -138,6 +156,7 @@ def test_fifty_and_fifty_steps_are_a_hundred_bit_for_bit(tiny_config, tmp_path, 
 def test_a_run_resumes_on_another_mesh_with_rematerialisation_and_accumulation(tiny_config, tmp_path, monkeypatch):
     tiny_config.model.hidden_dim = 64
     tiny_config.model.channels_mlp_dim = 128  # large enough to be cut
+    tiny_config.model.num_blocks = 1
     straight = train.run(tiny_config, tmp_path / "straight")
     with monkeypatch.context() as patch:
         patch.setattr(train, "InterruptRequest", lambda: StopAt(10))
@@ -218,13 +237,12 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
     assert steps == list(range(10, 101, 10))  # each once, although some were trained twice
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_go_on(tmp_path, number):
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path):
     process = start(tmp_path)
     wait_for(lambda: (tmp_path / "checkpoints" / "20").exists(), process)
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)  # the test of an interrupted evaluation sends SIGTERM
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, err
+    assert process.returncode == 128 + signal.SIGINT, err
     step = Checkpoints(tmp_path / "checkpoints", keep=9, best=None).latest_step()
     assert 20 <= step < 100
     assert f"interrupted at step {step}" in out
@@ -280,11 +298,9 @@ def test_a_full_disk_ends_the_run_with_one_line_that_names_the_folder(tmp_path):
 
 
 def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before_and_nothing_else(
-    tiny_config, tmp_path, caplog
+    tiny_config, finished, tmp_path, caplog
 ):
-    straight, harmed = tmp_path / "straight", tmp_path / "harmed"
-    tiny_config.checkpoint.keep = 3
-    train.run(tiny_config, straight)
+    straight, harmed = finished[1], tmp_path / "harmed"
     shutil.copytree(straight, harmed)
     for path in (harmed / "checkpoints" / "20" / "state").rglob("*"):
         if path.is_file():
@@ -338,6 +354,7 @@ def poisoned_steps(config):
 def test_a_step_that_is_not_finite_stops_the_run_names_it_and_replays(tiny_config, tmp_path):
     tiny_config.mixup = 0.0  # which would mix the labels by which batches are poisoned
     tiny_config.loss.label_smoothing = 0.0
+    tiny_config.model.num_blocks = 1
     bad = poisoned_steps(tiny_config)
     tiny_config.checkpoint.every = bad[0] - 1
     with pytest.raises(RunError, match=f"^step {bad[0]}: the loss or .*replay --workdir={tmp_path} --step={bad[0]}`"):
@@ -417,21 +434,20 @@ def test_a_work_directory_that_cannot_be_used_is_named(tiny_config, tmp_path):
         train.run(tiny_config, tmp_path / "run")
 
 
-def test_a_finished_run_is_evaluated_again_and_nothing_is_trained(tiny_config, tmp_path):
-    first = train.run(tiny_config, tmp_path)
-    written = metrics_of(tmp_path)
-    second = train.run(tiny_config, tmp_path)
-    assert second == first
-    assert metrics_of(tmp_path) == written
+def test_a_finished_run_is_evaluated_again_and_nothing_is_trained(tiny_config, finished):
+    first, workdir = finished
+    written = metrics_of(workdir)
+    second = train.run(tiny_config, workdir)
+    assert second == dataclasses.replace(first, checkpoint=workdir / "checkpoints" / "20")
+    assert metrics_of(workdir) == written
 
 
-def test_a_work_directory_of_another_config_is_refused_with_the_keys_that_differ(tiny_config, tmp_path):
-    train.run(tiny_config, tmp_path)
+def test_a_work_directory_of_another_config_is_refused_with_the_keys_that_differ(tiny_config, finished):
     tiny_config.mixup = 0.5
     tiny_config.model.dropout = 0.2
     tiny_config.log_every = 1
     with pytest.raises(ConfigError) as error:
-        train.run(tiny_config, tmp_path)
+        train.run(tiny_config, finished[1])
     message = str(error.value)
     assert "config.mixup=0.5 here, 0.2 there" in message
     assert "config.model.dropout=0.2 here, 0.1 there" in message
@@ -439,13 +455,12 @@ def test_a_work_directory_of_another_config_is_refused_with_the_keys_that_differ
     assert "--workdir" in message
 
 
-def test_keys_that_change_nothing_of_the_trajectory_may_change(tiny_config, tmp_path):
-    train.run(tiny_config, tmp_path)
+def test_keys_that_change_nothing_of_the_trajectory_may_change(tiny_config, finished):
     tiny_config.log_every = 1
     tiny_config.eval.every = 7
     tiny_config.checkpoint.every = 3
     tiny_config.data.threads = 2
-    assert train.run(tiny_config, tmp_path).step == 20
+    assert train.run(tiny_config, finished[1]).step == 20
 
 
 def test_evaluation_sees_every_example_whatever_the_batch(tiny_config, tmp_path):
