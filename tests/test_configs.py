@@ -278,6 +278,8 @@ def test_smoke_mode_trains_evaluates_and_saves(tmp_path):
     config = recipe("mixer_s32_jft", "smoke")
     config.data.image_size = 64
     config.data.evaluate.resize = 72
+    config.model.num_blocks = 2  # a small model of the family, and of the recipe everything else
+    config.model.hidden_dim = config.model.tokens_mlp_dim = config.model.channels_mlp_dim = 32
     result = train.run(config, tmp_path)
     assert result.step == 3
     assert result.metrics["eval/val/examples"] == 20

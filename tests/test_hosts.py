@@ -64,9 +64,7 @@ def processes(folder, commands, cwds=None, devices=None):
     try:
         for i, command in enumerate(commands):
             count = (devices or [1] * len(commands))[i]
-            # Process 0 alone has a compilation cache; without LLVM's optimizations the others take half the time.
-            flags = f"--xla_force_host_platform_device_count={count} --xla_backend_optimization_level=0"
-            environment = {**os.environ, "XLA_FLAGS": flags}
+            environment = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={count}"}
             with open(folder / f"out{i}", "w") as out, open(folder / f"err{i}", "w") as err:
                 started.append(
                     subprocess.Popen(
