@@ -74,6 +74,20 @@ def test_most_labels_are_the_data_sets_own(name):
     assert vtab.TASKS[name].label({"label": 3, "image": b""}) == 3
 
 
+# What the labels that are computed are made of, in TFDS's own words.
+PARTS = {"label_x_position": 32, "label_orientation": 40, "label_azimuth": 18, "label_elevation": 9}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_tfds_has_the_features_and_the_classes(name, tmp_path):
+    task = vtab.TASKS[name]
+    features = tfds.builder(task.tfds, data_dir=tmp_path).info.features
+    assert {"image", *task.features} <= set(features)
+    [feature] = task.features
+    if feature != "objects":
+        assert features[feature].num_classes == PARTS.get(feature, task.num_classes)
+
+
 def clevr(depths):
     """A record of CLEVR with objects at these depths."""
     coordinates = np.array([[100.0 * n, 50.0, depth] for n, depth in enumerate(depths)], np.float32)
@@ -130,16 +144,15 @@ def test_smallnorb_has_two_labels():
     assert vtab.TASKS["smallnorb_elevation"].label(record) == 8
 
 
-def write(data_dir, name, features, splits):
-    """Prepares a small data set under the name and version of one that TFDS knows."""
+def write(data_dir, name, splits):
+    """Prepares a small data set with name, version and features of one that TFDS knows."""
+    known = tfds.builder(name, data_dir=data_dir)
 
     class Written(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version(str(tfds.builder_cls(name).VERSION))
+        VERSION = known.version
 
         def _info(self):
-            return tfds.core.DatasetInfo(
-                builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
-            )
+            return tfds.core.DatasetInfo(builder=self, features=known.info.features, disable_shuffling=True)
 
         def _split_generators(self, _):
             return {split: enumerate(examples) for split, examples in splits.items()}
@@ -161,49 +174,61 @@ def opened(name, split, data_dir):
 
 
 def test_dsprites_are_read_as_black_and_white_images(tmp_path):
-    numbers = {"label_x_position": 32, "label_orientation": 40}
-    features = {name: tfds.features.ClassLabel(num_classes=count) for name, count in numbers.items()}
-    features["image"] = tfds.features.Image(shape=(8, 8, 1))
-    mask = np.eye(8, dtype=np.uint8)[..., None]
-    examples = [{"image": png(mask), "label_x_position": n, "label_orientation": 39 - n} for n in range(32)]
-    write(tmp_path, "dsprites", features, {"train": examples})
+    mask = np.eye(64, dtype=np.uint8)[..., None]
+    values = {f"value_{what}": 0.0 for what in ("shape", "scale", "orientation", "x_position", "y_position")}
+    other = {f"label_{what}": 0 for what in ("shape", "scale", "y_position")}
+
+    def example(n):
+        return {"image": png(mask), "label_x_position": n % 32, "label_orientation": n % 40} | values | other
+
+    write(tmp_path, "dsprites", {"train": [example(n) for n in range(800)]})
     location = opened("dsprites_location", "train800", tmp_path)
     assert [int(location[n]["label"]) for n in range(32)] == [n // 2 for n in range(32)]
     np.testing.assert_array_equal(location[0]["image"], np.repeat(mask * 255, 3, axis=-1))
     assert len(location.class_names) == 16
     orientation = opened("dsprites_orientation", "train800", tmp_path)
-    assert int(orientation[0]["label"]) == 15
+    assert [int(orientation[n]["label"]) for n in (0, 3, 39)] == [0, 1, 15]
 
 
-def test_clevr_and_smallnorb_are_read_with_what_is_nested_in_them(tmp_path):
-    objects = tfds.features.Sequence(
-        {
-            "size": tfds.features.ClassLabel(names=["small", "large"]),
-            "pixel_coords": tfds.features.Tensor(shape=(3,), dtype=np.float32),
-        }
-    )
+def test_clevr_is_read_with_its_objects(tmp_path):
     image = png(np.full((4, 6, 3), 7, np.uint8))
+    alike = {"color": 0, "material": 0, "shape": 0, "size": 0, "rotation": 0.0, "3d_coords": [0.0, 0.0, 0.0]}
 
-    def scene(depths):
-        return {"image": image, "objects": [{"size": 0, "pixel_coords": [1.0, 2.0, depth]} for depth in depths]}
+    def scene(*depths):
+        objects = [{**alike, "pixel_coords": [1.0, 2.0, depth]} for depth in depths]
+        asked = [{"question": "What is there?", "answer": "a cube"}]
+        return {"image": image, "file_name": "scene.png", "objects": objects, "question_answer": asked}
 
-    features = {"image": tfds.features.Image(), "objects": objects}
-    scenes = {"train": [scene([9.0] * 3)], "validation": [scene([11.0, 8.2, 9.0, 9.0]), scene([12.0] * 10)]}
-    write(tmp_path, "clevr", features, scenes)
+    write(tmp_path, "clevr", {"validation": [scene(11.0, 8.2, 9.0, 9.0), scene(*[12.0] * 10)]})
     count, distance = (opened(f"clevr_{what}", "test", tmp_path) for what in ("count", "distance"))
     assert [int(count[n]["label"]) for n in range(2)] == [1, 7]
     assert [int(distance[n]["label"]) for n in range(2)] == [1, 5]
     assert count[0]["image"] == image
 
-    features = {name: tfds.features.Image(shape=(4, 4, 1)) for name in ("image", "image2")}
-    features["label_azimuth"] = tfds.features.ClassLabel(num_classes=18)
-    features["label_elevation"] = tfds.features.ClassLabel(num_classes=9)
-    grey = png(np.full((4, 4, 1), 9, np.uint8))
-    examples = [{"image": grey, "image2": grey, "label_azimuth": 2 * n, "label_elevation": n} for n in range(8)]
-    write(tmp_path, "smallnorb", features, {"train": examples, "test": examples})
-    azimuth = opened("smallnorb_azimuth", "test", tmp_path)
-    assert [int(azimuth[n]["label"]) for n in range(4)] == [8, 10, 12, 14]  # the second half
-    assert len(opened("smallnorb_elevation", "val200", tmp_path)) == 8  # all that there are
+
+def test_kitti_is_read_also_where_there_is_no_object(tmp_path):
+    box = tfds.features.BBox(ymin=0.0, xmin=0.0, ymax=1.0, xmax=1.0)
+    alike = {"truncated": 0.0, "occluded": 0, "alpha": 0.0, "bbox": box, "dimensions": [1.0] * 3, "rotation_y": 0.0}
+
+    def scene(*objects):
+        found = [{**alike, "type": kind, "location": [0.0, 0.0, distance]} for kind, distance in objects]
+        return {"image": png(np.zeros((4, 9, 3), np.uint8)), "image/file_name": "000000.png", "objects": found}
+
+    scenes = [scene((0, 30.0), (1, 12.0), (3, 2.0)), scene((3, 2.0)), scene()]
+    write(tmp_path, "kitti", {"test": scenes})
+    distance = opened("kitti_distance", "test", tmp_path)
+    assert [int(distance[n]["label"]) for n in range(3)] == [1, 3, 3]
+
+
+def test_smallnorb_is_tested_on_the_second_half(tmp_path):
+    grey = png(np.full((96, 96, 1), 9, np.uint8))
+    alike = {"image": grey, "image2": grey, "label_category": 0, "instance": 0, "label_lighting": 0}
+    examples = [{**alike, "label_azimuth": n % 18, "label_elevation": n % 9} for n in range(24)]
+    write(tmp_path, "smallnorb", {"test": examples})
+    azimuth, elevation = (opened(f"smallnorb_{what}", "test", tmp_path) for what in ("azimuth", "elevation"))
+    assert [int(azimuth[n]["label"]) for n in range(12)] == [12, 13, 14, 15, 16, 17, 0, 1, 2, 3, 4, 5]
+    assert [int(elevation[n]["label"]) for n in range(3)] == [3, 4, 5]
+    assert azimuth[0]["image"] == grey
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def _count_objects(record: dict) -> int:
 
 def _nearest_object(record: dict) -> int:
     """Returns in which range the depth of the object lies that is nearest to the camera."""
-    depth = np.min(record["objects"]["pixel_coords"][:, 2])
+    depth = np.reshape(record["objects"]["pixel_coords"], (-1, 3))[:, 2].min()
     return int(np.flatnonzero(np.array([0, 8, 8.5, 9, 9.5, 10]) < depth)[-1])
 
 
@@ -83,7 +83,8 @@ _VEHICLES = 3  # car, van and truck are the first of KITTI's types of objects
 def _nearest_vehicle(record: dict) -> int:
     """Returns in which range the distance of the nearest vehicle lies, in metres: 8, 20, or beyond; 3 without one."""
     objects = record["objects"]
-    distances = np.append(objects["location"][:, 2][np.asarray(objects["type"]) < _VEHICLES], 1000)
+    distances = np.reshape(objects["location"], (-1, 3))[:, 2]  # TFDS gives an array, or a list of arrays or nothing
+    distances = np.append(distances[np.asarray(objects["type"]) < _VEHICLES], 1000)
     return int(np.flatnonzero(np.array([-100, 8, 20, 999]) < distances.min())[-1])
 
 
