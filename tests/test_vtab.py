@@ -218,6 +218,8 @@ def test_kitti_is_read_also_where_there_is_no_object(tmp_path):
     write(tmp_path, "kitti", {"test": scenes})
     distance = opened("kitti_distance", "test", tmp_path)
     assert [int(distance[n]["label"]) for n in range(3)] == [1, 3, 3]
+    types = tfds.builder("kitti", data_dir=tmp_path).info.features["objects"]["type"].names
+    assert types[:3] == ["Car", "Van", "Truck"]
 
 
 def test_smallnorb_is_tested_on_the_second_half(tmp_path):
