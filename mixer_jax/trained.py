@@ -79,13 +79,17 @@ class Trained:
         "source" is config.data.source, or the name of published weights or of a file; "epochs" is None where it is not
         known.
         """
-        if not self.config:
-            return {"source": self.source, "epochs": None}
-        if init_from := self.config["init_from"]:
-            folder = Path(init_from).expanduser()
-            return read(init_from).pretraining() if folder.is_dir() else {"source": init_from, "epochs": None}
-        steps = self.config["steps"]  # takes precedence over the epochs
-        return {"source": self.config["data"]["source"], "epochs": self.config["epochs"] if steps is None else None}
+        return _pretraining(self.source, self.config)
+
+
+def _pretraining(source: str, config: dict | None) -> dict:
+    if config is None:
+        return {"source": source, "epochs": None}
+    if init_from := config["init_from"]:
+        folder = Path(init_from).expanduser()
+        return _pretraining(init_from, _read_config(folder) if folder.is_dir() else None)
+    steps = config["steps"]  # takes precedence over the epochs
+    return {"source": config["data"]["source"], "epochs": config["epochs"] if steps is None else None}
 
 
 def read(source: str) -> Trained:
@@ -102,10 +106,13 @@ def read(source: str) -> Trained:
     if not folder.is_dir():
         return Trained(source, weights, config=None, workdir=None)
     found = checkpoint.locate(folder)
-    saved = checkpoint.read_run(folder)["config"]
-    config = config_lib.complete(saved, json.loads(base.get_config().to_json_best_effort()))
     workdir = found.parents[1] if found.parent.name == "checkpoints" else found
-    return Trained(str(found), weights, config=config, workdir=workdir)
+    return Trained(str(found), weights, config=_read_config(folder), workdir=workdir)
+
+
+def _read_config(folder: Path) -> dict:
+    saved = checkpoint.read_run(folder)["config"]
+    return config_lib.complete(saved, json.loads(base.get_config().to_json_best_effort()))
 
 
 def read_weights(source: str, cache_dir: Path | None = None) -> Weights:
