@@ -378,7 +378,7 @@ class TestTfds:
     def test_a_data_set_that_is_not_prepared_is_an_error_that_says_how_to_prepare_it(self, tmp_path):
         message = error_of("tfds:mnist", data_dir=tmp_path, num_classes=10)
         assert f"config.data.source='tfds:mnist' is not prepared: nothing at {tmp_path}/mnist/" in message
-        assert "`tfds build mnist --file_format=array_record`" in message
+        assert f"`tfds build mnist --file_format=array_record --data_dir={tmp_path}`" in message
         assert "config.data.data_dir" in message
 
     @pytest.mark.parametrize(("name", "write_it"), [("tiny_shapes", write), ("mnist", write_mnist)])
