@@ -6,18 +6,18 @@ python -m mixer_jax evaluate --checkpoint=runs/digits --suite=fewshot --config.f
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from configs import base
 from mixer_jax.data.vtab import TASKS
 
 
 def get_config():
     """Returns the config; its keys are locked."""
-    defaults = base.get_config()
     config = ConfigDict()
 
-    config.data = ConfigDict()
-    for key in ("data_dir", "workers", "threads", "prefetch"):  # as in configs/base.py
-        config.data[key] = placeholder(str) if key == "data_dir" else defaults.data[key]
+    config.data = ConfigDict()  # as in configs/base.py
+    config.data.data_dir = placeholder(str)
+    config.data.workers = 0
+    config.data.threads = placeholder(int)
+    config.data.prefetch = 2
     config.eval = ConfigDict({"batch_size": 512})  # examples of a batch over all devices
 
     # How the test images are cropped: resmall (Table 3 of the paper) or resize (Table 2). None: in the suite imagenet

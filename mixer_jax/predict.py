@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import logging
 from collections.abc import Callable
@@ -147,27 +148,24 @@ class _Files:
 
 
 def print_table(found: list[Prediction]) -> None:
-    """Prints a line for each image, and below it its classes with their probabilities."""
+    """Prints a line for each image that could be read, and below it its classes with their probabilities."""
     for prediction in found:
-        print(prediction.file + (f": {prediction.error}" if prediction.error else ""))
+        if prediction.error is None:
+            print(prediction.file)
         for name, probability in zip(prediction.names, prediction.probabilities, strict=True):
             print(f"  {probability:7.2%}  {name}")
 
 
 def writer(path: Path) -> Callable[[list[Prediction]], None]:
-    """Returns what writes predictions to a file; raises a ConfigError if it is neither .csv nor .json."""
+    """Returns what writes predictions to a file; raises a ConfigError if it is neither .csv nor .json, or no place."""
     writers = {".csv": _write_csv, ".json": _write_json}
     if path.suffix not in writers:
         raise ConfigError(f"--output={path}; expected a file ending in .csv or .json")
-
-    def write(found):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            writers[path.suffix](path, found)
-        except OSError as error:
-            raise ConfigError(f"--output={path} cannot be written: {error}") from error
-
-    return write
+    try:
+        path.open("a").close()  # before the work, not after it
+    except OSError as error:
+        raise ConfigError(f"--output={path} cannot be written: {error.strerror}") from error
+    return functools.partial(writers[path.suffix], path)
 
 
 def _write_csv(path: Path, found: list[Prediction]) -> None:

@@ -13,7 +13,7 @@ from mixer_jax import checkpoint
 from mixer_jax import config as config_lib
 from mixer_jax.config import ConfigError
 from mixer_jax.data import imagenet
-from mixer_jax.models import pretrained
+from mixer_jax.models import pretrained, published
 from mixer_jax.models.weights import Weights
 
 logger = logging.getLogger("mixer_jax")
@@ -131,6 +131,11 @@ def read_weights(source: str, cache_dir: Path | None = None) -> Weights:
     """
     folder = Path(source).expanduser()
     if not folder.is_dir():
+        if not folder.suffix and not folder.exists() and source not in published.NAMES:
+            raise ConfigError(
+                f"{source}: there is no such work directory, checkpoint or file, and no published weights have that "
+                f"name; {config_lib.suggest(source, published.NAMES)}"
+            )
         return pretrained.load(source, cache_dir=cache_dir)
     params = checkpoint.read_params(folder)
     return pretrained.from_arrays(flatten_dict(params, sep="/"), source=source)

@@ -19,7 +19,7 @@ from mixer_jax.data import sources
 from mixer_jax.evaluate import fewshot
 from mixer_jax.models import pretrained
 from mixer_jax.step import scale_pixels
-from mixer_jax.suites import finetuned, frozen
+from mixer_jax.suites import choices, finetuned, frozen
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = {"patch_size": 4, "num_blocks": 1, "hidden_dim": 8, "tokens_mlp_dim": 4, "channels_mlp_dim": 16}
@@ -274,6 +274,61 @@ def test_avg5_fine_tunes_at_the_size_that_is_asked_for(tmp_path, short):
         finetuned.avg5(model, short, tmp_path / "avg5")
 
 
+@pytest.mark.parametrize(
+    ("suite", "key", "value", "said"),
+    [
+        ("fewshot", "fewshot.l2", -1.0, r"config.fewshot.l2=-1.0; expected a positive number"),
+        ("fewshot", "fewshot.l2", float("nan"), r"config.fewshot.l2=nan; expected a positive number"),
+        ("fewshot", "fewshot.shots", (), r"config.fewshot.shots=\(\); expected one or more, each once"),
+        ("fewshot", "fewshot.shots", (5, 5), r"config.fewshot.shots=\(5, 5\); expected one or more, each once"),
+        (
+            "fewshot",
+            "fewshot.shots",
+            (1.5,),
+            r"config.fewshot.shots=\(1.5,\); expected of each an integer of at least 1",
+        ),
+        ("fewshot", "fewshot.seeds", (-1,), r"config.fewshot.seeds=\(-1,\); expected of each an integer of at least 0"),
+        ("fewshot", "fewshot.resize", 0, r"config.fewshot.resize=0; expected an integer of at least 1 of pixels"),
+        ("fewshot", "fewshot.crop", "foo", r"config.fewshot.crop='foo' is unknown; known: resize, resmall"),
+        ("fewshot", "image_size", 16, r"config.image_size=16 is not for the suite fewshot, which reads config.fewshot"),
+        (
+            "imagenet",
+            "image_size",
+            16,
+            r"config.image_size=16 is not for the suite imagenet, which reads config.crop",
+        ),
+        ("imagenet", "crop", "foo", r"config.crop='foo' is unknown"),
+        ("avg5", "image_size", -8, r"config.image_size=-8; expected an integer of at least 1 of pixels"),
+        ("avg5", "finetune.steps", 0, r"config.finetune.steps=0; expected an integer of at least 1"),
+        ("avg5", "finetune.learning_rates", ("a",), r"config.finetune.learning_rates=\('a',\); expected of each a pos"),
+        ("avg5", "finetune.dtype", "foo", r"config.finetune.dtype='foo' is unknown"),
+        ("avg5", "avg5.data_sets", (), r"config.avg5.data_sets=\(\); expected one or more"),
+        ("avg5", "avg5.data_sets", ("pet",), r"config.avg5.data_sets: name='pet' is unknown; did you mean 'pets'"),
+        (
+            "vtab",
+            "vtab.tasks",
+            ("svhn", "svhn"),
+            r"config.vtab.tasks=\('svhn', 'svhn'\); expected one or more",
+        ),
+        ("vtab", "vtab.learning_rate", "all", r"config.vtab.learning_rate='all' is unknown"),
+        ("vtab", "vtab.small_size", -8, r"config.vtab.small_size=-8; expected an integer"),
+    ],
+)
+def test_a_wrong_value_is_refused_before_anything_runs(config, suite, key, value, said):
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(ConfigError, match=said):
+        choices.check(suite, config)
+
+
+@pytest.mark.parametrize("suite", choices.SUITES)
+def test_what_is_changed_is_what_differs_from_the_defaults_but_for_reading(config, suite):
+    choices.check(suite, config)
+    assert choices.changes(config) == {}  # a folder of data is no choice
+    config.crop = "resize"
+    config.fewshot.shots = (5,)
+    assert choices.changes(config) == {"crop": "resize", "fewshot.shots": (5,)}
+
+
 def test_the_command_prints_writes_and_refuses(tmp_path):
     save_model(tmp_path / "digits.npz")
 
@@ -295,6 +350,7 @@ def test_the_command_prints_writes_and_refuses(tmp_path):
     assert done.returncode == 0, done.stderr
     written = json.loads((tmp_path / "out" / "fewshot-8.json").read_text())
     assert f"| fewshot/1/top1 | {written['metrics']['fewshot/1/top1']:.4f} |" in done.stdout
+    assert written["changes"]["fewshot.shots"] == [1]
     assert written["pretraining"] == {"source": f"{tmp_path}/digits.npz", "epochs": None}
     done = command("--suite=vtab", f"--workdir={tmp_path}/out", f"--config.data.data_dir={tmp_path}")
     assert done.returncode == 1

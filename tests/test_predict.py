@@ -96,6 +96,8 @@ def test_csv_and_json_say_the_same_of_every_image(files):
         done = command("predict", *options, f"--output={files}/out.{suffix}", files / "images")
         assert done.returncode == 0, done.stderr
         assert "1 of 4 images cannot be read" in done.stderr
+        assert f"{files}/images/broken.jpg: cannot decode" in done.stderr
+        assert f"wrote {files}/out.{suffix}" in done.stdout
     found = json.loads((files / "out.json").read_text())
     names = ["a.jpg", "b.png", "broken.jpg", "more/c.PNG"]
     assert [prediction["file"] for prediction in found] == [str(files / "images" / name) for name in names]
@@ -138,6 +140,7 @@ def test_the_predictions_are_the_models(files):
         (["--output=x.txt", "README.md"], "--output=x.txt; expected a file ending in .csv or .json"),
         (["--class_names=README.md", "README.md"], "README.md has .* lines; the model has 7 classes"),
         (["docs"], "docs has no images"),
+        (["--output=nowhere/x.csv", "README.md"], "--output=nowhere/x.csv cannot be written: No such file"),
     ],
 )
 def test_what_cannot_be_done_is_one_line(files, arguments, said):
@@ -145,3 +148,9 @@ def test_what_cannot_be_done_is_one_line(files, arguments, said):
     assert done.returncode == 1
     [line] = done.stderr.splitlines()
     assert re.search(said, line), line
+
+
+def test_where_no_image_can_be_read_the_command_fails(files):
+    done = command("predict", f"--checkpoint={files}/weights.npz", files / "images" / "broken.jpg")
+    assert done.returncode == 1
+    assert "broken.jpg: cannot decode" in done.stderr

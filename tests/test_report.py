@@ -242,6 +242,19 @@ def test_several_records_fill_one_row(tmp_path):
     assert made.notes == ()
 
 
+def test_another_protocol_fills_no_cell_and_is_said(tmp_path):
+    path = tmp_path / "a" / "evaluation" / "imagenet-224.json"
+    record(path, metrics={"imagenet/top1": 0.9})
+    written = json.loads(path.read_text())
+    path.write_text(json.dumps({**written, "changes": {"imagenet.split": "validation[:10]"}}))
+    made = report(tmp_path)
+    assert filled(made) == {}
+    [other] = made.others
+    assert other.result == "imagenet/top1 90.00 (with config.imagenet.split=validation[:10])"
+    path.write_text(json.dumps({**written, "changes": {"crop": "resize", "vtab.learning_rate": "shared"}}))
+    assert len(filled(report(tmp_path))) == 1
+
+
 @pytest.mark.parametrize(("newer", "older"), [("a", "b"), ("b", "a")])
 def test_the_newer_of_two_values_stands(tmp_path, newer, older):
     old = record(tmp_path / "evaluation" / f"{older}.json", metrics={"imagenet/top1": 0.75}, time=1000)
@@ -417,7 +430,7 @@ def test_what_is_missing_has_its_commands(tmp_path, monkeypatch):
     assert by_row["mixer_l16_i21k", 300, 448] == (
         "python main.py --config=configs/mixer_l16_i21k.py",
         f"{evaluate} --suite=avg5 --checkpoint=runs/mixer_l16_i21k --config.image_size=448",
-        f"{evaluate} --suite=vtab --checkpoint=runs/mixer_l16_i21k --config.image_size=448",
+        f"{evaluate} --suite=vtab --checkpoint=runs/mixer_l16_i21k",
         f"{evaluate} --suite=imagenet --checkpoint=runs/mixer_l16_i21k/evaluation/avg5-448/imagenet/final",
     )
     # A work directory holds one config, so that the recipe's other number of epochs has its own.

@@ -74,6 +74,12 @@ def test_a_file_without_a_head_says_what_to_do(tmp_path):
         model.class_names()
 
 
+@pytest.mark.parametrize("source", ["runs/nothing", "nothing", "imagenet1k/Mixer-B16"])
+def test_what_is_not_there_is_said_to_be_no_path_and_no_name(source):
+    with pytest.raises(ConfigError, match=f"{source}: there is no such work directory, checkpoint or file, and no pub"):
+        trained.read(source)
+
+
 def test_names_must_be_as_many_as_the_classes(tmp_path):
     file = tmp_path / "names.txt"
     file.write_text("one\ntwo\n")
@@ -95,7 +101,13 @@ def test_the_pretraining_is_the_first_of_the_trainings(run, tmp_path):
 
 def test_the_record_of_an_evaluation_describes_the_model(run, tmp_path):
     outcome = record.Outcome({"imagenet/top1": 0.25, "imagenet/examples": 4}, {"real": "tfds build x"}, "resize")
-    record.write(tmp_path / "new" / "imagenet-8.json", "imagenet", trained.read(str(run)), outcome)
+    record.write(
+        tmp_path / "new" / "imagenet-8.json",
+        "imagenet",
+        trained.read(str(run)),
+        outcome,
+        {"imagenet.split": "validation[:4]"},
+    )
     written = json.loads((tmp_path / "new" / "imagenet-8.json").read_text())
     assert written == {
         "suite": "imagenet",
@@ -111,6 +123,7 @@ def test_the_record_of_an_evaluation_describes_the_model(run, tmp_path):
         "image_size": 8,
         "crop": "resize",
         "pretraining": {"source": "digits", "epochs": 0.2},
+        "changes": {"imagenet.split": "validation[:4]"},
         "metrics": {"imagenet/top1": 0.25, "imagenet/examples": 4},
         "missing": {"real": "tfds build x"},
     }

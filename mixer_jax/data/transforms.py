@@ -202,7 +202,7 @@ def random_resmall_crop(image: bytes | np.ndarray, resize: int, size: int, rng: 
 
 _RESIZED_CROPS = {"resize": random_resize_crop, "resmall": random_resmall_crop}
 _TRAIN_CROPS = {"inception": inception_crop, "pad": pad_crop, "none": resize_only, **_RESIZED_CROPS}
-_EVAL_CROPS = {"resize": resize_crop, "resmall": resmall_crop}
+EVAL_CROPS = {"resize": resize_crop, "resmall": resmall_crop}
 
 
 def make_train_transform(
@@ -294,7 +294,7 @@ def make_eval_transform(*, size: int, exif_orientation: bool, crop: str, resize:
     """
     _check_integer("config.data.image_size", size, 1)
     _check_switch("config.data.exif_orientation", exif_orientation)
-    one_of("config.data.evaluate.crop", str(crop), _EVAL_CROPS)
+    one_of("config.data.evaluate.crop", str(crop), EVAL_CROPS)
     _check_integer("config.data.evaluate.resize", resize, size, " (config.data.image_size)")
     return functools.partial(_eval_example, size=size, exif_orientation=exif_orientation, crop=crop, resize=resize)
 
@@ -302,7 +302,7 @@ def make_eval_transform(*, size: int, exif_orientation: bool, crop: str, resize:
 def _eval_example(
     example: Mapping, *, size: int, exif_orientation: bool, crop: str, resize: int
 ) -> dict[str, np.ndarray]:
-    image = _EVAL_CROPS[crop](as_rgb(example["image"], exif_orientation=exif_orientation), resize, size)
+    image = EVAL_CROPS[crop](as_rgb(example["image"], exif_orientation=exif_orientation), resize, size)
     return {"image": np.ascontiguousarray(image), "label": np.asarray(example["label"], np.int32)}
 
 

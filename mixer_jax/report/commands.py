@@ -53,7 +53,9 @@ def _pretrain(row: paper.Row, workdir: Path) -> str:
 
 def _evaluate(row: paper.Row, suite: str, checkpoint: Path) -> str:
     image_size, _ = setup_of(row)
-    grown = f" --config.image_size={image_size}" if image_size != _PRETRAINING_SIZE else ""
+    # The suite vtab fine-tunes at 448 pixels where the images are large, by default.
+    larger = image_size != _PRETRAINING_SIZE and suite == "avg5"
+    grown = f" --config.image_size={image_size}" if larger else ""
     return f"python -m mixer_jax evaluate --suite={suite} --checkpoint={checkpoint}{grown}"
 
 

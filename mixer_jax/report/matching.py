@@ -16,6 +16,11 @@ _PUBLISHED_EPOCHS = 300
 _OF_TABLE_2 = {"Mixer-L/16": (448, 300), "Mixer-H/14": (448, 14)}
 
 
+# Keys of configs/evaluate.py that leave the protocol what it is: sizes, parts, and what the paper leaves open.
+_FREE = {"image_size", "crop", "imagenet.real", "imagenet.v2", "avg5.data_sets", "finetune.dtype"}
+_FREE |= {"vtab.tasks", "vtab.learning_rate"}
+
+
 def setup_of(row: paper.Row) -> tuple[int, float] | None:
     """Returns pixels and epochs of a row, also where Table 2 does not print them; None where they are unknown."""
     if row.table == 2:
@@ -24,7 +29,7 @@ def setup_of(row: paper.Row) -> tuple[int, float] | None:
 
 
 def has_evaluation(row: paper.Row, record: Evaluation) -> bool:
-    """Returns whether an evaluation is one of the row's model, at the row's resolution."""
+    """Returns whether an evaluation is one of the row's model, at the row's resolution, by the paper's protocol."""
     published, _, _ = record.source.partition("/")
     if published in _PUBLISHED:
         pretraining = _PUBLISHED[published]
@@ -33,6 +38,7 @@ def has_evaluation(row: paper.Row, record: Evaluation) -> bool:
         pretraining, epochs = _SOURCES.get(record.source), record.epochs
     return (
         row.recipe is not None
+        and record.changes.keys() <= _FREE
         and row.pretraining == pretraining
         and row.model == _model(record.model, record.image_size)
         and setup_of(row) == (record.image_size, epochs)

@@ -23,6 +23,7 @@ class Evaluation:
       image_size: pixels of the images that it was evaluated on.
       source: the data set of the pre-training, as config.data.source, or the name of published weights.
       epochs: of the pre-training, or None if unknown.
+      changes: keys of configs/evaluate.py that had another value than there.
       metrics: values by name; accuracies, whose names end in "top1" or "top5", are shares.
       missing: what could not be evaluated, and why.
       modified: when the file was written, in seconds.
@@ -33,6 +34,7 @@ class Evaluation:
     image_size: int
     source: str
     epochs: float | None
+    changes: Mapping[str, object]
     metrics: Mapping[str, float]
     missing: Mapping[str, str]
     modified: float
@@ -153,6 +155,7 @@ def _evaluation(path: Path) -> Evaluation:
         image_size=_get(record, "image_size", int),
         source=record["pretraining"]["source"],
         epochs=record["pretraining"].get("epochs"),
+        changes=_get(record, "changes", dict) if "changes" in record else {},
         metrics=metrics,
         missing=_get(record, "missing", dict) if "missing" in record else {},
         modified=path.stat().st_mtime,

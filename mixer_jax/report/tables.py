@@ -191,8 +191,14 @@ def _other_metrics(evaluations: Iterable[Evaluation], placed: set) -> Iterable[O
             data=record.source,
             image_size=record.image_size,
             length=_length(record.epochs),
-            result=_listed(metrics).removeprefix(": ") or "nothing was evaluated",
+            result=(_listed(metrics).removeprefix(": ") or "nothing was evaluated") + _changed(record),
         )
+
+
+def _changed(record: Evaluation) -> str:
+    """Returns the choices of an evaluation that were not the default ones."""
+    changed = ", ".join(f"config.{key}={value}" for key, value in record.changes.items())
+    return f" (with {changed})" if changed else ""
 
 
 def _length(epochs: float | None) -> str:

@@ -14,7 +14,7 @@ from configs import finetune
 from configs import vtab as vtab_recipe
 from mixer_jax import models, sweep
 from mixer_jax.build import open_source
-from mixer_jax.config import ConfigError, one_of
+from mixer_jax.config import ConfigError
 from mixer_jax.data.sources import Source
 from mixer_jax.data.vtab import GROUPS, TASKS
 from mixer_jax.suites.record import Outcome, open_all
@@ -35,12 +35,12 @@ def avg5(trained: Trained, config: ConfigDict, workdir: Path) -> Outcome:
       "<data set>/top1" of each; "avg5/top1", their plain mean, only if there are all five.
 
     Raises:
-      ConfigError: a value is wrong.
+      ConfigError: a size is no multiple of the model's, or data cannot be read.
     """
     size = config.image_size or trained.weights.image_size()
     recipes = {}
     for name in config.avg5.data_sets:
-        recipe = finetune.for_data_set(one_of("config.avg5.data_sets", name, finetune.DATA_SETS))
+        recipe = finetune.for_data_set(name)
         recipes[name] = _adapted(recipe, trained, config, size)
     scores, missing, signal = _fine_tune(recipes, workdir, shared_rate=False)
     metrics = {f"{name}/top1": score for name, score in scores.items()}
@@ -62,15 +62,14 @@ def vtab(trained: Trained, config: ConfigDict, workdir: Path) -> Outcome:
       "vtab/top1" only if there are all 19.
 
     Raises:
-      ConfigError: a value is wrong.
+      ConfigError: a size is no multiple of the model's, or data cannot be read.
     """
     small = config.vtab.small_size or trained.weights.image_size()
     large = config.vtab.large_size or 2 * small
-    one_of("config.vtab.learning_rate", config.vtab.learning_rate, ("task", "shared"))
     recipes = {}
     for name in config.vtab.tasks:
-        task = TASKS[one_of("config.vtab.tasks", name, TASKS)]
-        recipes[name] = _adapted(vtab_recipe.for_task(name), trained, config, small if task.small else large)
+        size = small if TASKS[name].small else large
+        recipes[name] = _adapted(vtab_recipe.for_task(name), trained, config, size)
     shared_rate = config.vtab.learning_rate == "shared"
     scores, missing, signal = _fine_tune(recipes, workdir, shared_rate=shared_rate)
     metrics = {f"vtab/{name}/top1": score for name, score in scores.items()}
@@ -92,8 +91,8 @@ def _adapted(recipe: ConfigDict, trained: Trained, config: ConfigDict, image_siz
     if image_size % trained_size:
         raise ConfigError(
             f"{image_size} pixels are no multiple of the {trained_size} that {trained.source} is for: choose another "
-            "config.image_size or config.vtab.{small,large}_size, or change the weights first by `convert "
-            "--method=interpolate`"
+            "config.image_size (avg5) or config.vtab.{small,large}_size (vtab; large ones are twice as large as small "
+            "ones by default), or change the weights first by `convert --method=interpolate`"
         )
     dimensions = {**models.VARIANTS.get(attributes["name"], {}), **attributes}
     finetune.with_model(recipe, dimensions, trained_size, image_size)

@@ -31,7 +31,7 @@ def imagenet(trained: Trained, config: ConfigDict) -> Outcome:
       one.
 
     Raises:
-      ConfigError: a value is wrong, or the model has no head or one of other classes.
+      ConfigError: the data cannot be read so, or the model has no head or one of other classes.
     """
     num_classes = trained.require_head()
     shown = trained.eval_transform()
@@ -73,15 +73,10 @@ def fewshot(trained: Trained, config: ConfigDict) -> Outcome:
       data set is not prepared.
 
     Raises:
-      ConfigError: a value is wrong, or the data set cannot be read or is too small.
+      ConfigError: the data set cannot be read so, or is too small.
     """
     size, asked = trained.weights.image_size(), config.fewshot
     shown = {"size": size, "crop": asked.crop, "resize": asked.resize or size * 8 // 7, "exif_orientation": False}
-    if not asked.shots or not asked.seeds or min(asked.shots) < 1:
-        raise ConfigError(
-            f"config.fewshot.shots={asked.shots}, config.fewshot.seeds={asked.seeds}; expected positive numbers of "
-            "examples, and seeds"
-        )
     train_split, test_split = asked.train_split, asked.test_split
     opened, missing = open_all(
         {split: lambda split=split: _open(asked.source, split, trained, config) for split in (train_split, test_split)}

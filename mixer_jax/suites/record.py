@@ -57,7 +57,7 @@ def open_all(openers: dict[str, Callable[[], Source]]) -> tuple[dict[str, Source
     return opened, missing
 
 
-def write(path: Path, suite: str, trained: Trained, outcome: Outcome) -> None:
+def write(path: Path, suite: str, trained: Trained, outcome: Outcome, changes: dict) -> None:
     """Writes what came of a suite as JSON, for `mixer_jax.report`.
 
     Args:
@@ -65,6 +65,7 @@ def write(path: Path, suite: str, trained: Trained, outcome: Outcome) -> None:
       suite: name of the suite.
       trained: the model.
       outcome: what came of it.
+      changes: what of the config was another choice than that of configs/evaluate.py, by key.
     """
     attributes = trained.weights.attributes()
     described = {
@@ -74,6 +75,7 @@ def write(path: Path, suite: str, trained: Trained, outcome: Outcome) -> None:
         "image_size": outcome.image_size or trained.weights.image_size(),
         "crop": outcome.crop,
         "pretraining": trained.pretraining(),
+        "changes": changes,
         "metrics": outcome.metrics,
         "missing": outcome.missing,
     }

@@ -30,7 +30,7 @@ from ml_collections import config_flags
 from configs import evaluate as default_config
 from mixer_jax import cli, trained
 from mixer_jax.models import published
-from mixer_jax.suites import finetuned, frozen, record
+from mixer_jax.suites import choices, finetuned, frozen, record
 
 _FROZEN = {"imagenet": frozen.imagenet, "fewshot": frozen.fewshot}
 _FINE_TUNED = {"avg5": finetuned.avg5, "vtab": finetuned.vtab}
@@ -47,6 +47,7 @@ def main() -> None:
     """Evaluates the model, prints a table, and writes the result."""
     model, config, suite = trained.read(_CHECKPOINT.value), _CONFIG.value, _SUITE.value
     workdir = cli.local_path("workdir", _WORKDIR.value) if _WORKDIR.value else _default_workdir(model)
+    choices.check(suite, config)
     try:
         outcome = _FROZEN[suite](model, config) if suite in _FROZEN else _FINE_TUNED[suite](model, config, workdir)
     except KeyboardInterrupt:
@@ -58,7 +59,7 @@ def main() -> None:
     if not outcome.metrics:
         sys.exit(1)
     path = workdir / f"{suite}-{outcome.image_size or model.weights.image_size()}.json"
-    record.write(path, suite, model, outcome)
+    record.write(path, suite, model, outcome, choices.changes(config))
     print(f"\nwrote {path}")
 
 

@@ -5,7 +5,8 @@
 The checkpoint is a work directory, one checkpoint, <workdir>/checkpoints/<step>, a file or the name of published
 weights. The images are shown to the model as in the evaluation of its training, and classes have the names of the data
 set that it was trained on; the 1,000 of published weights those of ImageNet. --class_names gives others. Of a folder
-all images below it are taken. Images that cannot be read are named, and counted at the end.
+all images below it are taken. Images that cannot be read are named and counted at the end; if
+there is no other, the exit code is 1.
 
 The probabilities are those of the loss that the model was trained with: of a softmax they add up to 1 over all classes,
 of a sigmoid loss each class has its own.
@@ -34,6 +35,12 @@ def main(paths: list[str]) -> None:
     names = predict.names_of(model, Path(_CLASS_NAMES.value) if _CLASS_NAMES.value else None)
     found = predict.predict(model, files, names, top=_TOP.value, batch_size=_BATCH_SIZE.value)
     write(found)
-    unreadable = sum(prediction.error is not None for prediction in found)
+    if _OUTPUT.value:
+        print(f"wrote {_OUTPUT.value}")
+    unreadable = [prediction for prediction in found if prediction.error]
+    for prediction in unreadable:
+        print(f"{prediction.file}: {prediction.error}", file=sys.stderr)
     if unreadable:
-        print(f"{unreadable} of {len(found)} images cannot be read", file=sys.stderr)
+        print(f"{len(unreadable)} of {len(found)} images cannot be read", file=sys.stderr)
+    if len(unreadable) == len(found):
+        sys.exit(1)
