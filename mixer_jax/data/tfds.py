@@ -121,7 +121,7 @@ def _prepared_builder(name: str, data_dir: str | None):
     if not builder.data_path.exists():
         raise UnpreparedError(
             f"{key} is not prepared: nothing at {builder.data_path}. Prepare it with `{command}`, or set "
-            f"config.data.data_dir={data_dir!r} to where it lies",
+            f"config.data.data_dir, which is {data_dir or 'not set'}, to where it lies",
             command,
         )
     formats = {file_format.value for file_format in builder.info.available_file_formats()}
