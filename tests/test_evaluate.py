@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from tiny_tfds import write
 
 from configs import evaluate as evaluate_config
 from mixer_jax import models, trained
@@ -80,30 +81,11 @@ def test_another_head_than_the_data_sets_is_refused(tmp_path, config):
 def write_real(data_dir, sets):
     """Prepares the data set imagenet2012_real with images of one colour and these sets of labels."""
 
-    class Real(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version(str(tfds.builder_cls("imagenet2012_real").VERSION))
+    def example(n, labels):
+        image = cv2.imencode(".png", np.full((9, 9, 3), 20 * n, np.uint8))[1].tobytes()
+        return {"image": image, "original_label": 0, "real_label": labels, "file_name": f"{n}.JPEG"}
 
-        def _info(self):
-            features = {
-                "image": tfds.features.Image(encoding_format="png"),
-                "original_label": tfds.features.ClassLabel(num_classes=1000),
-                "real_label": tfds.features.Sequence(tfds.features.ClassLabel(num_classes=1000)),
-            }
-            features = tfds.features.FeaturesDict(features)
-            return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
-
-        def _split_generators(self, _):
-            def image(n):
-                return cv2.imencode(".png", np.full((9, 9, 3), 20 * n, np.uint8))[1].tobytes()
-
-            examples = [{"image": image(n), "original_label": 0, "real_label": labels} for n, labels in enumerate(sets)]
-            return {"validation": enumerate(examples)}
-
-        def _generate_examples(self):
-            raise NotImplementedError
-
-    Real.name = "imagenet2012_real"
-    Real(data_dir=data_dir, file_format="array_record").download_and_prepare()
+    write(data_dir, "imagenet2012_real", {"validation": [example(n, labels) for n, labels in enumerate(sets)]})
 
 
 def test_real_leaves_out_images_without_labels(tmp_path, config):
@@ -146,29 +128,12 @@ def test_fewshot_probes_the_features_before_the_head(tmp_path, config):
 def write_labelled(data_dir, name, num_classes, sizes):
     """Prepares a data set of TFDS's with small images, whose colour tells their class."""
 
-    class Labelled(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = tfds.core.Version(str(tfds.builder_cls(name).VERSION))
+    def example(n):
+        image = np.full((8, 8, 3), (n % num_classes) * (250 // num_classes), np.uint8)
+        return {"image": cv2.imencode(".png", image)[1].tobytes(), "label": n % num_classes}
 
-        def _info(self):
-            features = {
-                "image": tfds.features.Image(encoding_format="png"),
-                "label": tfds.features.ClassLabel(num_classes=num_classes),
-            }
-            features = tfds.features.FeaturesDict(features)
-            return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
-
-        def _split_generators(self, _):
-            def example(n):
-                image = np.full((8, 8, 3), (n % num_classes) * (250 // num_classes), np.uint8)
-                return {"image": cv2.imencode(".png", image)[1].tobytes(), "label": n % num_classes}
-
-            return {split: enumerate([example(n) for n in range(size)]) for split, size in sizes.items()}
-
-        def _generate_examples(self):
-            raise NotImplementedError
-
-    Labelled.name = name
-    Labelled(data_dir=data_dir, file_format="array_record").download_and_prepare()
+    features = {"image": tfds.features.Image(), "label": tfds.features.ClassLabel(num_classes=num_classes)}
+    write(data_dir, name, {split: [example(n) for n in range(size)] for split, size in sizes.items()}, features)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from tiny_tfds import write
 
 from mixer_jax.config import ConfigError
 from mixer_jax.data import sources, vtab
@@ -142,26 +143,6 @@ def test_smallnorb_has_two_labels():
     record = {"label_azimuth": 17, "label_elevation": 8}
     assert vtab.TASKS["smallnorb_azimuth"].label(record) == 17
     assert vtab.TASKS["smallnorb_elevation"].label(record) == 8
-
-
-def write(data_dir, name, splits):
-    """Prepares a small data set with name, version and features of one that TFDS knows."""
-    known = tfds.builder(name, data_dir=data_dir)
-
-    class Written(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-        VERSION = known.version
-
-        def _info(self):
-            return tfds.core.DatasetInfo(builder=self, features=known.info.features, disable_shuffling=True)
-
-        def _split_generators(self, _):
-            return {split: enumerate(examples) for split, examples in splits.items()}
-
-        def _generate_examples(self):
-            raise NotImplementedError
-
-    Written.name = name
-    Written(data_dir=data_dir, file_format="array_record").download_and_prepare()
 
 
 def png(image):
