@@ -40,16 +40,18 @@ def get_config():
     config.fewshot.shots = (1, 5, 10, 25)  # of each class
     config.fewshot.seeds = (0, 1, 2)  # one probe with each; the mean is reported
     config.fewshot.l2 = 2.0**10
+    config.fewshot.constant = 100.0  # the feature that stands for the bias
     config.fewshot.crop = "resize"  # to a square of `resize`, then the centre
     config.fewshot.resize = placeholder(int)  # pixels; None: 8/7 of the model's size, 256 to 224
 
-    # Fine-tuning, in the suites avg5 and vtab. None: as configs/finetune.py and configs/vtab.py say.
+    # Fine-tuning, in the suites avg5 and vtab. None or empty: as configs/finetune.py and configs/vtab.py say.
     config.image_size = placeholder(int)  # pixels; of avg5, None: the size that the weights are for
     config.finetune = ConfigDict()
     config.finetune.batch_size = placeholder(int)
     config.finetune.steps = placeholder(int)
     config.finetune.warmup_steps = placeholder(int)
     config.finetune.learning_rates = ()
+    config.finetune.resize = 8 / 7  # images before their crop, in the size of the crop: 256 to 224
     config.finetune.dtype = "bfloat16"  # of the computation
 
     config.avg5 = ConfigDict()

@@ -167,14 +167,14 @@ def test_vtab_chooses_on_val200_trains_on_1000_and_tests_once(tmp_path, short):
 
 @pytest.mark.parametrize(
     ("task", "size", "crop", "resize", "tokens_mlp_dim"),
-    [("svhn", 8, "resize", 9, 4), ("pets", 16, "resize", 18, 16), ("dsprites_location", 8, "none", 8, 4)],
+    [("svhn", 8, "resize", 10, 4), ("pets", 16, "resize", 20, 16), ("dsprites_location", 8, "none", 8, 4)],
 )
 def test_small_images_stay_small_and_large_ones_have_twice_the_size(
     tmp_path, short, monkeypatch, task, size, crop, resize, tokens_mlp_dim
 ):
     recipes = {}
     monkeypatch.setattr(finetuned, "_fine_tune", lambda found, *_, **__: recipes.update(found) or ({}, {}, None))
-    short.vtab.tasks = (task,)
+    short.vtab.tasks, short.finetune.resize = (task,), 1.25
     finetuned.vtab(save_model(tmp_path / "digits.npz"), short, tmp_path)
     recipe = recipes[task]
     assert (recipe.data.image_size, recipe.data.train.crop, recipe.model.tokens_mlp_dim) == (size, crop, tokens_mlp_dim)
@@ -266,6 +266,7 @@ def test_avg5_fine_tunes_at_the_size_that_is_asked_for(tmp_path, short):
         ("avg5", "image_size", -8, r"config.image_size=-8; expected an integer of at least 1 of pixels"),
         ("avg5", "finetune.steps", 0, r"config.finetune.steps=0; expected an integer of at least 1"),
         ("avg5", "finetune.learning_rates", ("a",), r"config.finetune.learning_rates=\('a',\); expected of each a pos"),
+        ("vtab", "finetune.resize", 0.9, r"config.finetune.resize=0.9; expected a number of at least 1"),
         ("avg5", "finetune.dtype", "foo", r"config.finetune.dtype='foo' is unknown"),
         ("avg5", "avg5.data_sets", (), r"config.avg5.data_sets=\(\); expected one or more"),
         ("avg5", "avg5.data_sets", ("pet",), r"config.avg5.data_sets: name='pet' is unknown; did you mean 'pets'"),

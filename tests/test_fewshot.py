@@ -7,12 +7,12 @@ from mixer_jax.config import ConfigError
 from mixer_jax.evaluate import fewshot
 
 
-def reference(features, labels, test_features, num_classes, l2=2.0**10):
+def reference(features, labels, test_features, num_classes, l2=2.0**10, constant=100.0):
     """The scores of a ridge regression in float64, by least squares on a system with the penalty as extra rows."""
     features, test_features = features.astype(np.float64), test_features.astype(np.float64)
     mean, deviation = features.mean(axis=0), features.std(axis=0) + 1e-5
     x, test = ((f - mean) / deviation for f in (features, test_features))
-    x, test = (np.column_stack([f, np.full(len(f), 100.0)]) for f in (x, test))
+    x, test = (np.column_stack([f, np.full(len(f), constant)]) for f in (x, test))
     targets = np.where(labels[:, None] == np.arange(num_classes), 1.0, -1.0)
     rows = np.vstack([x, np.sqrt(l2) * np.eye(x.shape[1])])
     weights = np.linalg.lstsq(rows, np.vstack([targets, np.zeros((x.shape[1], num_classes))]), rcond=None)[0]
@@ -41,6 +41,15 @@ def test_a_stronger_penalty_gives_other_predictions():
     weak, strong = (np.asarray(fewshot.probe(features, labels, features, num_classes=3, l2=l2)) for l2 in (1.0, 1e6))
     np.testing.assert_array_equal(weak, reference(features, labels, features, 3, 1.0).argmax(axis=1))
     assert (weak != strong).any()
+
+
+def test_the_constant_feature_is_the_one_that_is_asked_for():
+    rng = np.random.default_rng(1)
+    labels = np.r_[np.zeros(30, int), np.ones(90, int)]  # so that the bias tells
+    features, test = rng.normal(size=(120, 6)).astype(np.float32), rng.normal(size=(200, 6)).astype(np.float32)
+    found = np.asarray(fewshot.probe(features, labels, test, num_classes=2, l2=100.0, constant=0.1))
+    np.testing.assert_array_equal(found, reference(features, labels, test, 2, 100.0, 0.1).argmax(axis=1))
+    assert (found != np.asarray(fewshot.probe(features, labels, test, num_classes=2, l2=100.0))).any()
 
 
 def test_the_choice_is_balanced_seeded_and_by_one_generator():

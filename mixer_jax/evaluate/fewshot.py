@@ -12,7 +12,6 @@ import numpy as np
 
 from mixer_jax.config import ConfigError
 
-_CONSTANT = 100.0  # the feature that stands for the bias; as it is large, little of the bias is lost to the penalty
 _EPSILON = 1e-5  # added to the standard deviation of a feature
 _ROWS = 2**13  # test examples that are classified at a time
 
@@ -52,6 +51,7 @@ def probe(
     *,
     num_classes: int,
     l2: float = 2.0**10,
+    constant: float = 100.0,
 ) -> jax.Array:
     """Fits a linear probe in closed form, on the device, and classifies with it.
 
@@ -61,37 +61,38 @@ def probe(
       test_features: float32 (m, d).
       num_classes: number of classes.
       l2: weight of the penalty, on the bias as well.
+      constant: the feature that stands for the bias; the larger it is, the less of the bias is lost to the penalty.
 
     Returns:
       int32 (m,), the predicted class numbers.
     """
-    mean, weights = _fit(features, labels, num_classes=num_classes, l2=l2)
-    parts = [_classify(test_features[at : at + _ROWS], *mean, weights) for at in range(0, len(test_features), _ROWS)]
-    return jnp.concatenate(parts)
+    fitted = _fit(features, labels, num_classes=num_classes, l2=l2, constant=constant)
+    parts = [test_features[at : at + _ROWS] for at in range(0, len(test_features), _ROWS)]
+    return jnp.concatenate([_classify(part, *fitted, constant) for part in parts])
 
 
 @functools.partial(jax.jit, static_argnames="num_classes")
-def _fit(features, labels, *, num_classes, l2):
+def _fit(features, labels, *, num_classes, l2, constant):
     """Returns the features' mean and deviation, and the weights (d + 1, num_classes)."""
     with jax.default_matmul_precision("highest"):  # on accelerators a product of float32 is less by default
         mean = features.mean(axis=0, keepdims=True)
         deviation = features.std(axis=0, keepdims=True) + _EPSILON
-        x = _standardised(features, mean, deviation)
+        x = _standardised(features, mean, deviation, constant)
         y = 2.0 * jax.nn.one_hot(labels, num_classes) - 1.0
         n, d = x.shape
         if n < d:  # the dual form solves the smaller of two equal systems
             weights = x.T @ jax.scipy.linalg.solve(x @ x.T + l2 * jnp.eye(n), y, assume_a="pos")
         else:
             weights = jax.scipy.linalg.solve(x.T @ x + l2 * jnp.eye(d), x.T @ y, assume_a="pos")
-    return (mean, deviation), weights
+    return mean, deviation, weights
 
 
 @jax.jit
-def _classify(features, mean, deviation, weights):
+def _classify(features, mean, deviation, weights, constant):
     with jax.default_matmul_precision("highest"):
-        return (_standardised(features, mean, deviation) @ weights).argmax(axis=-1).astype(jnp.int32)
+        return (_standardised(features, mean, deviation, constant) @ weights).argmax(axis=-1).astype(jnp.int32)
 
 
-def _standardised(features, mean, deviation):
+def _standardised(features, mean, deviation, constant):
     x = (features - mean) / deviation
-    return jnp.concatenate([x, jnp.full((len(x), 1), _CONSTANT, x.dtype)], axis=1)
+    return jnp.concatenate([x, jnp.full((len(x), 1), constant, x.dtype)], axis=1)

@@ -18,7 +18,7 @@ _OF_TABLE_2 = {"Mixer-L/16": (448, 300), "Mixer-H/14": (448, 14)}
 
 # Keys of configs/evaluate.py that leave the protocol what it is: sizes, parts, and what the paper leaves open.
 _FREE = {"image_size", "crop", "imagenet.real", "imagenet.v2", "avg5.data_sets", "finetune.dtype"}
-_FREE |= {"vtab.tasks", "vtab.learning_rate"}
+_FREE |= {"vtab.tasks", "vtab.learning_rate", "finetune.resize"}
 
 
 def setup_of(row: paper.Row) -> tuple[int, float] | None:

@@ -50,7 +50,10 @@ def check(suite: str, config: ConfigDict) -> None:
     for key in ("finetune.batch_size", "finetune.steps"):
         _check_number(config, key, int, least=1)
     _check_number(config, "finetune.warmup_steps", int, least=0)
-    _check_number(config, "fewshot.l2", float, least=0)
+    for key in ("fewshot.l2", "fewshot.constant"):
+        _check_number(config, key, float, least=0)
+    if not _is_number(config.finetune.resize, float, 1):
+        raise ConfigError(f"config.finetune.resize={config.finetune.resize!r}; expected a number of at least 1")
     _check_all(config, "fewshot.shots", int, least=1)
     _check_all(config, "fewshot.seeds", int, least=0)
     if config.finetune.learning_rates:

@@ -96,6 +96,8 @@ def _adapted(recipe: ConfigDict, trained: Trained, config: ConfigDict, image_siz
         )
     dimensions = {**models.VARIANTS.get(attributes["name"], {}), **attributes}
     finetune.with_model(recipe, dimensions, trained_size, image_size)
+    if recipe.data.train.crop != "none":
+        recipe.data.train.resize = recipe.data.evaluate.resize = round(image_size * config.finetune.resize)
     if config.crop is not None:
         recipe.data.evaluate.crop = config.crop
     recipe.init_from = trained.source

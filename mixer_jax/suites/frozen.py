@@ -101,6 +101,7 @@ def fewshot(trained: Trained, config: ConfigDict) -> Outcome:
                 test_features,
                 num_classes=num_classes,
                 l2=asked.l2,
+                constant=asked.constant,
             )
             scores.append(float(np.mean(np.asarray(predicted) == test["label"])))
             metrics[f"fewshot/{shots}/seed_{seed}/top1"] = scores[-1]
