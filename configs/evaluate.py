@@ -1,6 +1,6 @@
 """What `python -m mixer_jax evaluate` leaves open: where the data lie, and the choices that the paper does not state.
 
-python -m mixer_jax evaluate --checkpoint=runs/digits --suite=fewshot --config.fewshot.source=digits ...
+A key is changed on the command line, such as --config.fewshot.source=digits; --help of that command lists the suites.
 """
 
 from ml_collections import ConfigDict

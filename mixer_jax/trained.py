@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 from pathlib import Path
 
 import flax.linen as nn
@@ -15,8 +14,6 @@ from mixer_jax.config import ConfigError
 from mixer_jax.data import imagenet
 from mixer_jax.models import pretrained, published
 from mixer_jax.models.weights import Weights
-
-logger = logging.getLogger("mixer_jax")
 
 CLASSES_FILE = "classes.txt"  # in a work directory, the names of the classes
 
@@ -101,13 +98,12 @@ def read(source: str) -> Trained:
     Raises:
       ConfigError: there is nothing of that name, or it cannot be read.
     """
-    weights = read_weights(source)
     folder = Path(source).expanduser()
     if not folder.is_dir():
-        return Trained(source, weights, config=None, workdir=None)
-    found = checkpoint.locate(folder)
+        return Trained(source, read_weights(source), config=None, workdir=None)
+    found = checkpoint.locate(folder)  # once: a run that is going on may save another in the meantime
     workdir = found.parents[1] if found.parent.name == "checkpoints" else found
-    return Trained(str(found), weights, config=_read_config(folder), workdir=workdir)
+    return Trained(str(found), read_weights(str(found)), config=_read_config(found), workdir=workdir)
 
 
 def _read_config(folder: Path) -> dict:

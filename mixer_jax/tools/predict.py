@@ -5,8 +5,8 @@
 The checkpoint is a work directory, one checkpoint, <workdir>/checkpoints/<step>, a file or the name of published
 weights. The images are shown to the model as in the evaluation of its training, and classes have the names of the data
 set that it was trained on; the 1,000 of published weights those of ImageNet. --class_names gives others. Of a folder
-all images below it are taken. Images that cannot be read are named and counted at the end; if
-there is no other, the exit code is 1.
+all images below it are taken. Images that cannot be read are named and counted at the end; if there is no other, the
+exit code is 1.
 
 The probabilities are those of the loss that the model was trained with: of a softmax they add up to 1 over all classes,
 of a sigmoid loss each class has its own.
