@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from mixer_jax.data import jpeg
+from mixer_jax.data.crops import inception_crop
 from mixer_jax.data.decode import ImageError, decode_crop, decode_image
-from mixer_jax.data.transforms import inception_crop
 
 SAMPLINGS = {
     name: getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{name}") for name in ("444", "422", "420", "440", "411")
