@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from mixer_jax.interrupt import InterruptRequest
 from mixer_jax.trained import CLASSES_FILE
 
 logger = logging.getLogger("mixer_jax")
+
+RESULT_FILE = "result.json"  # in a work directory, once its run is finished: what it cost and reached
 
 # Keys that change neither the data, nor the state, nor the length of a run: they may change when it resumes. So may
 # `nonfinite`: where a run stopped, it can go on with skip, and until there both are the same. The last three say where
@@ -50,12 +53,14 @@ class Result:
     Attributes:
       step: the last step.
       checkpoint: folder of the checkpoint of that step, or None if the run was interrupted before its first step.
+      core_days: core-days of all its training steps.
       metrics: evaluation metrics of it, empty if it was not evaluated, because of an interruption.
-      signal: the signal that interrupted the run, or None.
+      signal: the signal that interrupted the run, or None if it is finished.
     """
 
     step: int
     checkpoint: Path | None
+    core_days: float
     metrics: dict[str, float]
     signal: int | None
 
@@ -65,7 +70,8 @@ def run(config: ConfigDict, workdir: Path) -> Result:
 
     Args:
       config: a recipe, with the keys of configs/base.py.
-      workdir: where checkpoints, metrics.jsonl, TensorBoard events, config.json and classes.txt go; created if need be.
+      workdir: where checkpoints, metrics.jsonl, TensorBoard events, config.json, classes.txt and, at the end,
+        result.json go; created if need be.
 
     Returns:
       How the run ended.
@@ -89,21 +95,28 @@ def run(config: ConfigDict, workdir: Path) -> Result:
             checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, best=config.checkpoint.best)
             opened.callback(checkpoints.close)
             state, core_days = _start(program, checkpoints, described)
+            finished = int(state.step) == program.total_steps
             if jax.process_index() == 0:
                 (workdir / "config.json").write_text(json.dumps(described, indent=2) + "\n")
                 names = program.sources[config.data.split].class_names
                 (workdir / CLASSES_FILE).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+                if not finished:  # one whose checkpoints were removed, to train anew
+                    (workdir / RESULT_FILE).unlink(missing_ok=True)
         except OSError as error:
             raise ConfigError(f"--workdir={workdir} cannot be used: {error}") from error
         _describe(program, state, workdir)
         if interrupt.received():
-            return _result(state, {}, checkpoints, interrupt.signal)
-        if int(state.step) == program.total_steps:
+            return _result(state, core_days, {}, checkpoints, interrupt.signal)
+        if finished:
             logger.info("%s holds the finished run; to train again, remove it or choose another --workdir", workdir)
             metrics = loop.evaluate(state, program.evaluators, interrupt.received)
-            return _result(state, metrics, checkpoints, interrupt.signal if not metrics else None)
-        run = {"config": described, "core_days": core_days}
-        return _train(config, program, state, checkpoints, workdir, run, interrupt)
+            result = _result(state, core_days, metrics, checkpoints, interrupt.signal if not metrics else None)
+        else:
+            run = {"config": described, "core_days": core_days}
+            result = _train(config, program, state, checkpoints, workdir, run, interrupt)
+        if result.signal is None and jax.process_index() == 0:
+            _write(result, workdir / RESULT_FILE)
+        return result
 
 
 def _train(
@@ -155,7 +168,7 @@ def _train(
             interrupted=interrupt.received,
         )
     finished = int(state.step) == stop and (metrics or not program.evaluators)
-    return _result(state, metrics, checkpoints, None if finished else interrupt.signal)
+    return _result(state, report.core_days, metrics, checkpoints, None if finished else interrupt.signal)
 
 
 @contextlib.contextmanager
@@ -177,12 +190,27 @@ def _facts(program: Program, described: dict) -> dict[str, object]:
     return config | agreement.environment() | data
 
 
-def _result(state: state_lib.TrainState, metrics: dict[str, float], checkpoints: Checkpoints, signal: int | None):
+def _result(
+    state: state_lib.TrainState,
+    core_days: float,
+    metrics: dict[str, float],
+    checkpoints: Checkpoints,
+    signal: int | None,
+) -> Result:
     step, best = int(state.step), checkpoints.best_step()
     if best is not None:
         logger.info("best checkpoint: %s", checkpoints.directory / str(best))
     checkpoint = checkpoints.directory / str(step) if step else None
-    return Result(step=step, checkpoint=checkpoint, metrics=metrics, signal=signal)
+    return Result(step=step, checkpoint=checkpoint, core_days=core_days, metrics=metrics, signal=signal)
+
+
+def _write(result: Result, path: Path) -> None:
+    metrics = {name: value if math.isfinite(value) else None for name, value in result.metrics.items()}
+    described = {"step": result.step, "core_days": result.core_days, "metrics": metrics}
+    try:
+        path.write_text(json.dumps(described, indent=2) + "\n")
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _start(program: Program, checkpoints: Checkpoints, described: dict) -> tuple[state_lib.TrainState, float]:

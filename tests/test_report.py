@@ -122,21 +122,24 @@ def recipe(name):
     return importlib.import_module(f"configs.{name}").get_config()
 
 
-def train(workdir, name="mixer_b16_i1k", *, lines=None, time=None, **keys):
-    """Writes the files of a finished run of a recipe, with changed keys."""
+def begin(workdir, name="mixer_b16_i1k", *, lines, **keys):
+    """Writes the files of a run of a recipe, with changed keys, that is not finished."""
     config = recipe(name)
     config.update_from_flattened_dict(keys)
-    lines = lines or [
-        {"step": 900, "train/core_days": 8.0, "train/img_sec_core": 99.0},
-        {"step": 1000, "train/core_days": 9.5},
-        {"step": 1000, "eval/val/top1": 0.75, "eval/val/loss": 1.25},
-    ]
     (workdir / "checkpoints" / "1000").mkdir(parents=True)
     (workdir / "config.json").write_text(config.to_json_best_effort())
-    metrics = workdir / "metrics.jsonl"
-    metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return workdir
+
+
+def train(workdir, name="mixer_b16_i1k", *, step=1000, core_days=9.5, metrics=None, time=None, **keys):
+    """Writes the files of a finished run of a recipe, with changed keys."""
+    metrics = {"eval/val/top1": 0.75, "eval/val/loss": 1.25} if metrics is None else metrics
+    lines = [{"step": step - 1, "train/core_days": core_days / 2}, {"step": step, **metrics}]
+    result = begin(workdir, name, lines=lines, **keys) / "result.json"
+    result.write_text(json.dumps({"step": step, "core_days": core_days, "metrics": metrics}))
     if time is not None:
-        os.utime(metrics, (time, time))
+        os.utime(result, (time, time))
     return workdir
 
 
@@ -279,9 +282,8 @@ def test_a_finished_pretraining_gives_core_days_alone(tmp_path):
 
 
 def test_of_two_pretrainings_the_newer_stands_and_one_line_says_so(tmp_path):
-    lines = [{"step": 5, "train/core_days": 7.0}, {"step": 5, "eval/val/top1": 0.5}]
     old = train(tmp_path / "a", "mixer_l16_jft", time=1000)
-    new = train(tmp_path / "b", "mixer_l16_jft", lines=lines, time=2000)
+    new = train(tmp_path / "b", "mixer_l16_jft", core_days=7.0, time=2000)
     made = report(tmp_path)
     assert [line.ours["core_days"] for line in made.lines if line.ours] == [7, 7]
     assert made.notes == (
@@ -313,38 +315,24 @@ def test_another_training_is_another_run(tmp_path, keys):
 
 
 @pytest.mark.parametrize(
-    ("lines", "keys", "step"),
+    ("lines", "result"),
     [
-        ([{"step": 900, "eval/val/top1": 0.7}, {"step": 950, "train/core_days": 1.0}], {}, "950"),
-        # An evaluation on the way: of 20,000 steps a half, or one, is still to go.
-        ([{"step": 15000, "train/learning_rate": 5e-4, "train/core_days": 1.0, "eval/val/top1": 0.7}], {}, "15,000"),
-        ([{"step": 19999, "train/learning_rate": 2e-7, "train/core_days": 1.0, "eval/val/top1": 0.7}], {}, "19,999"),
-        ([{"step": 900, "train/core_days": 1.0, "eval/val/top1": 0.7}], {"steps": 1000}, "900"),
-        ([{"step": 50, "train/core_days": 1.0}], {}, "50"),
+        ([{"step": 900, "eval/val/top1": 0.7}, {"step": 950, "train/core_days": 1.0}], "step 950"),
+        ([{"step": 900, "train/core_days": 1.0, "eval/val/top1": 0.7}], "step 900: val/top1 70.00"),
+        ([], "step 0"),
     ],
 )
-def test_an_unfinished_run_is_named_and_counts_nowhere(tmp_path, lines, keys, step):
-    train(tmp_path / "a", lines=lines, **keys)
+def test_an_unfinished_run_is_named_and_counts_nowhere(tmp_path, lines, result):
+    begin(tmp_path / "a", lines=lines)
     made = report(tmp_path)
     assert filled(made) == {}
     (other,) = made.others
-    assert other.result.startswith(f"unfinished: step {step}")
-
-
-def test_the_end_of_the_schedule_is_the_end_of_the_run(tmp_path):
-    # Of 20,000 steps 10,000 are warm-up; at the last one 1/10,000 of the decay is left, which ends at a share of 1e-5.
-    rate = 0.001 * (1e-5 + (1 - 1e-5) * 1e-4)
-    lines = [
-        {"step": 20000, "train/learning_rate": rate, "train/core_days": 3.0},
-        {"step": 20000, "eval/val/top1": 0.7},
-    ]
-    train(tmp_path / "a", lines=lines)
-    assert filled(report(tmp_path)) == {(3, "ImageNet", "Mixer-B/16", 224, 300): {"core_days": 3}}
+    assert other.result == f"unfinished: {result}"
 
 
 def test_the_digits_are_another_run(tmp_path):
-    lines = [{"step": 1126, "eval/test/top1": 0.9915492957746479, "eval/test/loss": None, "eval/test/examples": 355}]
-    train(tmp_path / "digits", "digits", lines=lines)
+    metrics = {"eval/test/top1": 0.9915492957746479, "eval/test/loss": None, "eval/test/examples": 355}
+    train(tmp_path / "digits", "digits", step=1126, metrics=metrics)
     assert report(tmp_path).others == (
         tables.Other(
             where=str(tmp_path / "digits"),
@@ -384,17 +372,21 @@ def test_a_damaged_record_is_named_and_the_rest_is_read(tmp_path, content, reaso
 
 
 def test_damaged_runs_are_named_and_the_rest_is_read(tmp_path):
-    cut = train(tmp_path / "cut") / "metrics.jsonl"
+    cut = begin(tmp_path / "cut", lines=[{"step": 5, "eval/val/top1": 0.5}]) / "metrics.jsonl"
     cut.write_text(cut.read_text() + '{"step": 10\n{"st')
     (train(tmp_path / "config") / "config.json").write_text('{"model": {"name": "mixer_b16"}}')
     (train(tmp_path / "none") / "config.json").unlink()
+    (train(tmp_path / "result") / "result.json").write_text('{"step": 1000}')
+    train(tmp_path / "whole")
     made = report(tmp_path)
     assert filled(made) == {(3, "ImageNet", "Mixer-B/16", 224, 300): {"core_days": 9.5}}
-    about_config, about_cut, about_none = made.notes
+    assert [other.result for other in made.others] == ["unfinished: step 5: val/top1 50.00"]
+    about_config, about_cut, about_none, about_result = made.notes
     assert about_config == f"{tmp_path}/config: config.json is no run's: data.source is missing"
-    assert about_cut.startswith(f"{cut}: left out what cannot be read: line 4 is no JSON (")
+    assert about_cut.startswith(f"{cut}: left out what cannot be read: line 2 is no JSON (")
     assert about_cut.endswith(", and 1 more")
     assert about_none == f"{tmp_path}/none/metrics.jsonl: left out, because there is no config.json beside it"
+    assert about_result == f"{tmp_path}/result: result.json metrics is missing"
 
 
 def test_what_a_record_lacks_is_noted_until_another_has_it(tmp_path):

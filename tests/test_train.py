@@ -35,6 +35,10 @@ def metrics_of(workdir):
     return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
 
 
+def result_of(workdir):
+    return json.loads((workdir / "result.json").read_text())
+
+
 def saved_state(config, workdir, step):
     program = build_program(config)
     checkpoints = Checkpoints(workdir / "checkpoints", keep=100, best=None)
@@ -78,6 +82,8 @@ def test_a_run_writes_its_metrics_config_events_and_checkpoints(tiny_config, tmp
         assert set(line) == {"step", "eval/test/loss", "eval/test/top1", "eval/test/examples"}
         assert line["eval/test/examples"] == 355
     assert {k: v for k, v in evaluated[-1].items() if k != "step"} == result.metrics
+    assert result.core_days >= trained[-1]["train/core_days"]
+    assert result_of(tmp_path) == {"step": 20, "core_days": result.core_days, "metrics": result.metrics}
     assert json.loads((tmp_path / "config.json").read_text())["model"]["hidden_dim"] == 16
 
     events = EventAccumulator(str(tmp_path)).Reload()
@@ -140,6 +146,7 @@ def test_fifty_and_fifty_steps_are_a_hundred_bit_for_bit(tiny_config, tmp_path, 
         patch.setattr(train, "InterruptRequest", lambda: StopAt(50))
         result = train.run(tiny_config, parts)
     assert (result.step, result.signal) == (50, signal.SIGINT)
+    assert not (parts / "result.json").exists()
     result = train.run(tiny_config, parts)
     assert (result.step, result.signal) == (100, None)
     assert_bit_identical(saved_state(tiny_config, straight, 100), saved_state(tiny_config, parts, 100))
@@ -150,6 +157,8 @@ def test_fifty_and_fifty_steps_are_a_hundred_bit_for_bit(tiny_config, tmp_path, 
     assert trajectory(parts) == trajectory(straight)
     core_days = [line["train/core_days"] for line in metrics_of(parts) if "train/core_days" in line]
     assert core_days == sorted(core_days)  # the second part goes on counting where the first stopped
+    assert result.core_days >= core_days[-1]
+    assert result_of(parts) == {"step": 100, "core_days": result.core_days, "metrics": result.metrics}
 
 
 @pytest.mark.skipif(jax.device_count() % 2, reason="needs several devices")
@@ -436,10 +445,20 @@ def test_a_work_directory_that_cannot_be_used_is_named(tiny_config, tmp_path):
 
 def test_a_finished_run_is_evaluated_again_and_nothing_is_trained(tiny_config, finished):
     first, workdir = finished
-    written = metrics_of(workdir)
+    written, result = metrics_of(workdir), result_of(workdir)
+    (workdir / "result.json").unlink()  # as a kill between the last step and this file leaves it
     second = train.run(tiny_config, workdir)
     assert second == dataclasses.replace(first, checkpoint=workdir / "checkpoints" / "20")
     assert metrics_of(workdir) == written
+    assert result_of(workdir) == result
+
+
+def test_a_run_that_begins_anew_has_no_result(tiny_config, finished, monkeypatch):
+    _, workdir = finished
+    shutil.rmtree(workdir / "checkpoints")
+    monkeypatch.setattr(train, "InterruptRequest", lambda: StopAt(5))
+    train.run(tiny_config, workdir)
+    assert not (workdir / "result.json").exists()
 
 
 def test_a_work_directory_of_another_config_is_refused_with_the_keys_that_differ(tiny_config, finished):

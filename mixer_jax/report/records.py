@@ -47,17 +47,17 @@ class TrainingRun:
     Attributes:
       path: the work directory.
       config: its config.json.
-      step: the last step that its metrics tell of; 0 if they tell of none.
-      finished: whether it has come to its end, and was evaluated there.
+      finished: whether it has come to its end, as its result.json says; otherwise the rest is from metrics.jsonl.
+      step: the last step; 0 if nothing tells of one.
       metrics: evaluation metrics of that step; a value that is not finite is None.
-      core_days: core-days of its training steps, or None if unknown.
-      modified: when its metrics were written, in seconds.
+      core_days: core-days of its training steps up to there, or None if unknown.
+      modified: when that file was written, in seconds.
     """
 
     path: Path
     config: Mapping
-    step: int
     finished: bool
+    step: int
     metrics: Mapping[str, float | None]
     core_days: float | None
     modified: float
@@ -177,21 +177,37 @@ def _run(workdir: Path, problems: list[str]) -> TrainingRun:
             _check_optional_number(config, key)
     except ValueError as error:
         raise ValueError(f"config.json is no run's: {error}") from error
-    metrics = workdir / "metrics.jsonl"
-    lines = _metric_lines(metrics, problems) if metrics.exists() else []
+    result, metrics = workdir / "result.json", workdir / "metrics.jsonl"
+    if result.exists():
+        path, progress = result, _result(result)
+    elif metrics.exists():
+        path, progress = metrics, _progress(_metric_lines(metrics, problems))
+    else:
+        progress = _progress([])
+    return TrainingRun(path=workdir, config=config, finished=path == result, modified=path.stat().st_mtime, **progress)
+
+
+def _result(path: Path) -> dict:
+    try:
+        record = _load(path.read_bytes())
+        return {
+            "step": _get(record, "step", int),
+            "metrics": {name: _finite(value) for name, value in _get(record, "metrics", dict).items()},
+            "core_days": _get(record, "core_days", (int, float)),
+        }
+    except ValueError as error:
+        raise ValueError(f"{path.name} {error}") from error
+
+
+def _progress(lines: list[dict]) -> dict:
     step = max((line["step"] for line in lines), default=0)
     last = {name: value for line in lines if line["step"] == step for name, value in line.items()}
-    evaluated = {k: value if _is_number(value) else None for k, value in last.items() if k.startswith("eval/")}
     costs = [line["train/core_days"] for line in lines if _is_number(line.get("train/core_days"))]
-    return TrainingRun(
-        path=workdir,
-        config=config,
-        step=step,
-        finished=bool(evaluated) and _at_its_end(config, step, last.get("train/learning_rate")),
-        metrics=evaluated,
-        core_days=costs[-1] if costs else None,
-        modified=(metrics if metrics.exists() else path).stat().st_mtime,
-    )
+    return {
+        "step": step,
+        "metrics": {name: _finite(value) for name, value in last.items() if name.startswith("eval/")},
+        "core_days": costs[-1] if costs else None,
+    }
 
 
 def _metric_lines(path: Path, problems: list[str]) -> list[dict]:
@@ -207,19 +223,6 @@ def _metric_lines(path: Path, problems: list[str]) -> list[dict]:
         more = f", and {len(damaged) - 1} more" if len(damaged) > 1 else ""
         problems.append(f"{path}: left out what cannot be read: {damaged[0]}{more}")
     return lines
-
-
-def _at_its_end(config: Mapping, step: int, learning_rate: float | None) -> bool:
-    """Returns whether an evaluated step is the run's last, and not one on the way."""
-    if config.get("steps") is not None:
-        return step == config["steps"]
-    schedule = config.get("schedule")
-    if not _is_number(learning_rate) or not isinstance(schedule, dict):
-        return True
-    # The number of steps is known to who has the data. But the decay, which a linear one does evenly, has one step left
-    # of those after the warm-up; one step earlier it has two left.
-    peak, warmup, end = (_get(schedule, key, (int, float)) for key in ("learning_rate", "warmup_steps", "end_factor"))
-    return learning_rate <= peak * (1.5 / max(step - warmup, 1) + end)
 
 
 def _load(data: bytes) -> dict:
@@ -254,3 +257,7 @@ def _check_optional_number(record: Mapping, key: str) -> None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _finite(value: object) -> int | float | None:
+    return value if _is_number(value) else None

@@ -3,9 +3,10 @@
   python -m mixer_jax report [--runs=runs] [--format=markdown|csv] [--output=<file>]
 
 It reads the work directories in --runs, at any depth: the records of `python -m mixer_jax evaluate`
-(<workdir>/evaluation/*.json) and the training runs (config.json and metrics.jsonl). An evaluation belongs to a row when
-model, image size, and data set and epochs of the pre-training are the row's. Core-days are those of finished
-pre-training runs with a row's model, data set and epochs. Of two values for one cell the newer stands in the table.
+(<workdir>/evaluation/*.json) and the training runs (config.json, result.json and metrics.jsonl). An evaluation belongs
+to a row when model, image size, and data set and epochs of the pre-training are the row's. Core-days are those of
+finished pre-training runs with a row's model, data set and epochs. Of two values for one cell the newer stands in the
+table.
 
 Behind the tables come the runs and metrics that belong to no row, the commands that would fill the cells that are
 still missing, and a line for every file that cannot be read.
