@@ -49,7 +49,7 @@ def build_program(config: ConfigDict, observe: Callable[[dict, dict, dict], dict
     device_mesh = mesh.create(fsdp=config.mesh.fsdp)
     _check(config)
     splits = [config.data.split, *config.eval.splits.values()]
-    opened = {split: open_source(config, split) for split in dict.fromkeys(splits)}
+    opened = {split: open_split(config, split) for split in dict.fromkeys(splits)}
     source = opened[config.data.split]
     training = build_training(config, device_mesh, num_examples=len(source), observe=observe)
     return Program(
@@ -75,7 +75,7 @@ def _check(config: ConfigDict) -> None:
         config_lib.one_of("config.checkpoint.best", config.checkpoint.best, metrics)
 
 
-def open_source(config: ConfigDict, split: str) -> sources.Source:
+def open_split(config: ConfigDict, split: str) -> sources.Source:
     """Opens a split of a config's data set; raises a ConfigError where that cannot be done."""
     data = config.data
     return sources.create(

@@ -43,7 +43,7 @@ def measure(
     Returns:
       What `as_text` shows, ready for JSON.
     """
-    source = build.open_source(config, config.data.split)
+    source = build.open_split(config, config.data.split)
     begin = time.perf_counter()
     examples = [source[index] for index in range(min(images, len(source)))]
     read = (time.perf_counter() - begin) / len(examples)

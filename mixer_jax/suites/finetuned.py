@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from configs import finetune
 from configs import vtab as vtab_recipe
 from mixer_jax import models, sweep
-from mixer_jax.build import open_source
+from mixer_jax.build import open_split
 from mixer_jax.config import ConfigError
 from mixer_jax.data.sources import Source
 from mixer_jax.data.vtab import GROUPS, TASKS
@@ -155,4 +155,4 @@ def _fine_tune(
 
 
 def _opener(recipe: ConfigDict) -> Callable[[], Source]:
-    return lambda: open_source(recipe, recipe.data.split)
+    return lambda: open_split(recipe, recipe.data.split)

@@ -23,7 +23,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from mixer_jax.build import open_source
+from mixer_jax.build import open_split
 from mixer_jax.config import ConfigError
 from mixer_jax.planning import alternatives, published, table, topology
 from mixer_jax.planning.plan import Plan, make_plan
@@ -89,7 +89,7 @@ def _num_examples(config: ConfigDict) -> int:
     if known:
         return known
     try:
-        return len(open_source(config, config.data.split))
+        return len(open_split(config, config.data.split))
     except ConfigError as error:
         raise ConfigError(f"{error}. Without the data, give its size: --examples=<training images>") from error
 
