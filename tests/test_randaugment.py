@@ -99,7 +99,7 @@ def slow_warp(image, matrix):
 
 def slow_rotate(image, degrees):
     angle = np.float32(degrees * math.pi / 180)
-    cos, sin = np.cos(angle), np.sin(angle)
+    cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
     w, h = np.float32(image.shape[1] - 1), np.float32(image.shape[0] - 1)
     across = [cos, -sin, (w - (cos * w - sin * h)) / np.float32(2)]
     down = [sin, cos, (h - (sin * w + cos * h)) / np.float32(2)]
@@ -250,6 +250,17 @@ def test_factor_zero_is_the_degenerate_image(image):
     assert np.ptp(randaugment.color(image, 0), axis=-1).max() == 0
 
 
+def test_grey_is_the_same_on_every_processor():
+    # Of all 16.7 million colours: the sums are integers, and the one product of floats is rounded as IEEE 754 says.
+    # A matrix product of fractions differs from this in about 70 colours, in others on each processor.
+    values = np.arange(256, dtype=np.int32)
+    sums = 2989 * values[:, None, None] + 5870 * values[:, None] + 1140 * values
+    expected = (sums.astype(np.float32) * np.float32(255.5 / 255 / 10_000)).astype(np.uint8)
+    colours = np.stack(np.broadcast_arrays(values[:, None, None], values[:, None], values), -1).astype(np.uint8)
+    grey = randaugment.color(colours.reshape(4096, 4096, 3), 0)[..., 0]
+    np.testing.assert_array_equal(grey, expected.reshape(4096, 4096))
+
+
 @pytest.mark.parametrize(("side", "grey"), [(224, 196), (255, 254), (256, 255), (448, 255)])
 def test_contrast_depends_on_the_number_of_pixels(side, grey):
     for value in (0, 77):
@@ -337,4 +348,4 @@ def test_golden_value():
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (160, 192, 3), dtype=np.uint8)
     images = [rand_augment(image, 2, 15, rng) for _ in range(32)]
-    assert zlib.crc32(np.stack(images).tobytes()) == 896604333
+    assert zlib.crc32(np.stack(images).tobytes()) == 2908477784

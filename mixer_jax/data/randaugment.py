@@ -21,8 +21,11 @@ FILL = 128  # grey of the pixels that an operation uncovers or cuts out
 _VALUES = np.arange(256, dtype=np.uint8)
 # Nine taps that add up to 13; kept in integers, see sharpness().
 _SMOOTH_KERNEL = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32)
-# tf.image.rgb_to_grayscale goes through [0, 1] and comes back with the factor 255.5, then truncates.
-_GREY_WEIGHTS = np.array([0.2989, 0.5870, 0.1140], np.float32) * np.float32(255.5 / 255)
+# tf.image.rgb_to_grayscale weighs by 0.2989, 0.587 and 0.114 in [0, 1], comes back with the factor 255.5 and truncates.
+# The weighted sums stay integers below 2**24, which float32 holds, so that all processors agree: matrix products of
+# fractions are rounded otherwise with each, and a truncated value then differs by one.
+_GREY_WEIGHTS = np.array([2989, 5870, 1140], np.float32)
+_GREY_SCALE = np.float32(255.5 / 255 / 10_000)
 
 
 def _blend(degenerate: np.ndarray, image: np.ndarray, factor: float) -> np.ndarray:
@@ -91,7 +94,8 @@ def rotate(image: np.ndarray, degrees: float) -> np.ndarray:
     """Rotates about the centre of the image, anticlockwise for positive degrees."""
     height, width = image.shape[:2]
     angle = np.float32(math.radians(degrees))
-    cos, sin = np.cos(angle), np.sin(angle)
+    # In float64 and rounded: NumPy's float32 functions are approximations that differ between processors.
+    cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
     x, y = np.float32(width - 1), np.float32(height - 1)
     return _warp(
         image,
@@ -125,7 +129,7 @@ def solarize_add(image: np.ndarray, addition: int) -> np.ndarray:
 
 def color(image: np.ndarray, factor: float) -> np.ndarray:
     """Blends the image with its grey version (factor 0)."""
-    grey = (image.astype(np.float32) @ _GREY_WEIGHTS).astype(np.uint8)
+    grey = (image.astype(np.float32) @ _GREY_WEIGHTS * _GREY_SCALE).astype(np.uint8)
     return _blend(cv2.cvtColor(grey, cv2.COLOR_GRAY2RGB), image, factor)
 
 
