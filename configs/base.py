@@ -141,6 +141,7 @@ def with_mode(config: ConfigDict, mode: str) -> ConfigDict:
         config.init_from = None
         config.data.source = "synthetic:20"
         config.batch_size = config.eval.batch_size = 8
+        config.accumulation_steps = 1  # so that 8 images divide over eight devices
         config.steps = 3
         config.schedule.warmup_steps = 1
         config.eval.every = 3

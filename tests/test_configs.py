@@ -263,6 +263,7 @@ def test_smoke_mode_changes_where_the_images_come_from_and_how_many(name):
         "init_from",
         "data.source",
         "batch_size",
+        "accumulation_steps",
         "eval.batch_size",
         "steps",
         "schedule.warmup_steps",
