@@ -60,7 +60,7 @@ def get_config() -> ConfigDict:
     config.data.train.resize = 256  # pixels
     config.data.train.flip = True  # left-right, with probability 1/2
     config.data.train.randaugment_layers = 0  # operations an image; 0: no RandAugment
-    config.data.train.randaugment_magnitude = 0  # m of Table 4; 0 is not "off"
+    config.data.train.randaugment_magnitude = 0.0  # m of Table 4; 0 is not "off"
     config.data.evaluate = ConfigDict()
     config.data.evaluate.crop = "resmall"  # shorter side to `resize`, or resize: to a square of it; centre crop of both
     config.data.evaluate.resize = 256  # pixels

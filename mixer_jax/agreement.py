@@ -18,7 +18,7 @@ from mixer_jax import hosts
 from mixer_jax.config import ConfigError
 
 # Packages that shape the data, the state or the checkpoints of a run.
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "grain", "orbax-checkpoint")
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "opencv-python-headless", "grain", "orbax-checkpoint")
 
 
 def check(facts: Mapping[str, object], workdir: Path) -> None:

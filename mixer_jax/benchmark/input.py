@@ -100,7 +100,7 @@ def _chains(config: ConfigDict) -> dict[str, Callable]:
     train = {**config.data.train}
     chains = {"crop and flip": train | {"randaugment_layers": 0}}
     if layers := train["randaugment_layers"]:
-        chains[f"crop, flip, RandAugment({layers}, {train['randaugment_magnitude']})"] = train
+        chains[f"crop, flip, RandAugment({layers}, {train['randaugment_magnitude']:g})"] = train
     return {name: transforms.make_train_transform(**size, **chain) for name, chain in chains.items()}
 
 

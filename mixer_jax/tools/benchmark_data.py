@@ -1,6 +1,7 @@
-"""Measures how fast the input pipeline of a recipe is by itself.
+r"""Measures how fast the input pipeline of a recipe is by itself.
 
-  python -m mixer_jax benchmark data --config=configs/mixer_b16_i1k.py --config.data.source=folder:photos
+  python -m mixer_jax benchmark data --config=configs/mixer_b16_i1k.py --config.data.source=folder:photos \
+    --config.data.split=train --config.data.num_classes=253
 
 It holds images of the training split in memory, and times batches of them, without RandAugment and with it, as threads
 of one process and as worker processes. Where TensorFlow is installed, a tf.data pipeline that does the same crop,
