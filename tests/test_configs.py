@@ -275,6 +275,12 @@ def test_smoke_mode_changes_where_the_images_come_from_and_how_many(name):
     build_program(recipe(name, "smoke"))
 
 
+def test_the_magnitude_of_randaugment_may_be_a_fraction():
+    config = recipe("mixer_b16_i1k", "smoke")
+    config.data.train.randaugment_magnitude = 2.5  # a key that holds an integer would refuse it, in flags too
+    assert build_program(config)
+
+
 def test_smoke_mode_trains_evaluates_and_saves(tmp_path):
     config = recipe("mixer_s32_jft", "smoke")
     config.data.image_size = 64
