@@ -6,8 +6,10 @@ import jax
 from absl import app, flags
 from ml_collections import config_flags
 
-from mixer_jax import cli, hosts, train
-from mixer_jax.config import ConfigError
+from mixer_jax import cli
+from mixer_jax.runtime import hosts
+from mixer_jax.training import run as train
+from mixer_jax.errors import ConfigError
 from mixer_jax.errors import RunError
 
 _CONFIG = config_flags.DEFINE_config_file(

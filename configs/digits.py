@@ -8,7 +8,7 @@ seeds 0 to 7, from 0.9859 to 0.9972, 0.9908 in the mean. On the same split, scik
 reach 0.9887 and its support vector machine (C=10, gamma=0.1) 0.9831.
 """
 
-from configs import base
+from mixer_jax.config import base
 
 
 def get_config(mode: str = ""):

@@ -9,7 +9,7 @@ after 2 h 11 min on a v3-128, and about 70.5 with 60 epochs.
 Not measured here yet.
 """
 
-from configs import base, datasets
+from mixer_jax.config import base, datasets
 
 
 def get_config(mode: str = ""):

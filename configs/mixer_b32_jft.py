@@ -8,7 +8,7 @@ Accuracy, in the paper: 75.53 ImageNet top-1, 81.94 ReaL (Table 3, fine-tuned at
 Not measured here yet.
 """
 
-from configs import base, datasets
+from mixer_jax.config import base, datasets
 
 
 def get_config(mode: str = ""):

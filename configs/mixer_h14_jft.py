@@ -9,7 +9,7 @@ Accuracy, in the paper: 86.32 ImageNet top-1, 89.14 ReaL (Table 3, fine-tuned at
 Not measured here yet.
 """
 
-from configs import base, datasets
+from mixer_jax.config import base, datasets
 
 
 def get_config(mode: str = ""):

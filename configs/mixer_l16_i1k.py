@@ -7,7 +7,7 @@ Accuracy, in the paper: 71.76 top-1, 77.08 ReaL (Table 3, 224 px, after fine-tun
 Not measured here yet.
 """
 
-from configs import base, datasets
+from mixer_jax.config import base, datasets
 
 
 def get_config(mode: str = ""):

@@ -8,7 +8,7 @@ Accuracy, in the paper: 82.89 ImageNet top-1, 87.54 ReaL (Table 3, fine-tuned at
 Not measured here yet.
 """
 
-from configs import base, datasets
+from mixer_jax.config import base, datasets
 
 
 def get_config(mode: str = ""):

@@ -10,7 +10,7 @@ With --config.epochs=7, the paper's other run: 84.05, 88.14, for about 230 core-
 Not measured here yet.
 """
 
-from configs import base, datasets
+from mixer_jax.config import base, datasets
 
 
 def get_config(mode: str = ""):

@@ -8,7 +8,7 @@ Accuracy, in the paper: 73.83 ImageNet top-1, 80.60 ReaL (Table 3, fine-tuned at
 Not measured here yet.
 """
 
-from configs import base, datasets
+from mixer_jax.config import base, datasets
 
 
 def get_config(mode: str = ""):

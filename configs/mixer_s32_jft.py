@@ -8,7 +8,7 @@ Accuracy, in the paper: 68.70 ImageNet top-1, 75.83 ReaL (Table 3, fine-tuned at
 Not measured here yet.
 """
 
-from configs import base, datasets
+from mixer_jax.config import base, datasets
 
 
 def get_config(mode: str = ""):

@@ -13,7 +13,7 @@ Hardware: a CPU is enough. Accuracy, measured on two cores of an Intel Xeon virt
 channel-mixing MLPs were chosen on the last tenth of the training images.
 """
 
-from configs import base
+from mixer_jax.config import base
 
 
 def get_config(mode: str = ""):

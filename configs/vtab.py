@@ -16,29 +16,14 @@ Accuracy, in the paper, Table 2, the mean of the 19 tasks: 74.95 with mixer_l16 
 from JFT-300M. Not measured here yet.
 """
 
-from configs import base, finetune
+from mixer_jax.config import base
 from mixer_jax.data.vtab import TASKS
+from mixer_jax.suites import recipes
 
 
 def get_config(mode: str = "cifar100"):
     """Returns the recipe; `mode` is described above, and may end in ",smoke" (`base.with_mode`)."""
-    task, model, image_size, smoke = finetune.parse(mode, TASKS, default="cifar100")
-    config = for_task(task)
-    finetune.from_pretraining(config, model, image_size or (224 if TASKS[task].small else 448))
+    task, model, image_size, smoke = recipes.parse(mode, TASKS, default="cifar100")
+    config = recipes.for_task(task)
+    recipes.from_pretraining(config, model, image_size or (224 if TASKS[task].small else 448))
     return base.with_mode(config, smoke)
-
-
-def for_task(name: str):
-    """Returns the recipe for one of `TASKS`, without a model and without weights to start from."""
-    task = TASKS[name]
-    config = finetune.protocol(steps=2500, warmup_steps=100)
-    config.data.source = f"vtab:{name}"
-    config.data.num_classes = task.num_classes
-    config.data.split = "train800val200"
-    config.data.train.crop = "resize" if task.crop else "none"
-    config.data.train.flip = task.flip
-    config.data.evaluate.crop = "resize"
-    config.sweep.learning_rates = (0.003, 0.01, 0.03)
-    config.sweep.train_split = "train800"
-    config.sweep.held_out_split = "val200"
-    return config

@@ -8,14 +8,16 @@ import sys
 
 from absl import app, flags
 
-from mixer_jax import cli, tools
-from mixer_jax.config import ConfigError, one_of
+from mixer_jax import cli
+from mixer_jax import commands as packages
+from mixer_jax.errors import ConfigError
+from mixer_jax.config.checks import one_of
 from mixer_jax.errors import RunError
 
 
 def run(argv: list[str]) -> None:
     """Hands the command line to the command's module, whose docstring is its help and whose flags are its own."""
-    commands = sorted(module.name.replace("_", " ") for module in pkgutil.iter_modules(tools.__path__))
+    commands = sorted(module.name.replace("_", " ") for module in pkgutil.iter_modules(packages.__path__))
     if len(argv) < 2 or argv[1] in ("--help", "-h", "-help", "help"):
         print(f"usage: python -m mixer_jax <command> --help\ncommands: {', '.join(commands)}")
         sys.exit(0 if len(argv) > 1 else 2)
@@ -24,7 +26,7 @@ def run(argv: list[str]) -> None:
         one_of("command", command, commands)
     except ConfigError as error:
         cli.fail(error)
-    tool = importlib.import_module(f"mixer_jax.tools.{command.replace(' ', '_')}")  # only this one's flags and imports
+    tool = importlib.import_module(f"mixer_jax.commands.{command.replace(' ', '_')}")  # only this one's flags and imports
     sys.argv[0] = f"mixer_jax {command}"  # what messages begin with
     sys.modules["__main__"].__doc__ = tool.__doc__  # what --help shows
     flags.adopt_module_key_flags(tool)

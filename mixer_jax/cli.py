@@ -10,7 +10,8 @@ from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-from mixer_jax.config import ConfigError, check_key
+from mixer_jax.errors import ConfigError
+from mixer_jax.config.checks import check_key
 
 
 def parse_flags(argv: list[str]) -> list[str]:

@@ -1,4 +1,8 @@
-"""What stops a run that began well."""
+"""What is raised where the input is wrong, or where a run that began well cannot go on."""
+
+
+class ConfigError(ValueError):
+    """A config key, flag or file is wrong; the message names it, the value received and what would be right."""
 
 
 class RunError(RuntimeError):

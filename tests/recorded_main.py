@@ -16,8 +16,9 @@ import numpy as np
 from absl import app
 
 import main
-from mixer_jax import cli, train
-from mixer_jax.build import build_program
+from mixer_jax import cli
+from mixer_jax.training import run as train
+from mixer_jax.training.program import build_program
 
 
 def digests(images):

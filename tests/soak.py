@@ -13,8 +13,8 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from mixer_jax.build import build_program
-from mixer_jax.checkpoint import Checkpoints
+from mixer_jax.training.program import build_program
+from mixer_jax.workdir.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 30

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixer_jax import mesh, rng
+from mixer_jax import rng
 from mixer_jax.benchmark import device
 from mixer_jax.benchmark import model as model_speed
+from mixer_jax.runtime import mesh
 
 ROOT = Path(__file__).parents[1]
 TOKENS_MLP_DIM = 16

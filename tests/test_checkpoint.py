@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixer_jax import mesh
-from mixer_jax.checkpoint import Checkpoints, read_params
-from mixer_jax.config import ConfigError
-from mixer_jax.errors import RunError
-from mixer_jax.state import TrainState, fingerprint
+from mixer_jax.errors import ConfigError, RunError
+from mixer_jax.runtime import mesh
+from mixer_jax.steps.state import TrainState, fingerprint
+from mixer_jax.workdir.checkpoints import Checkpoints, read_params
 
 TOP1, LOSS = "eval/test/top1", "eval/test/loss"
 

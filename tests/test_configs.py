@@ -10,13 +10,17 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base
-from mixer_jax import config as config_lib
-from mixer_jax import models, train
-from mixer_jax.build import build_program
-from mixer_jax.config import ConfigError
+from mixer_jax.config.checks import check_key
+from mixer_jax.config.compare import complete, differences, flatten
+from mixer_jax.errors import ConfigError
+from mixer_jax.models import registry as models
+from mixer_jax.suites import defaults as evaluation_defaults
+from mixer_jax.training import run as train
+from mixer_jax.training.program import build_program
+from mixer_jax.training.setup import training_steps
 
 ROOT = Path(__file__).parents[1]
-OTHERS = {"base", "datasets", "evaluate"}  # what recipes are made of, and what no training is
+OTHERS = {"base", "datasets"}  # what recipes are made of
 RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in OTHERS)
 
 # Table 4: epochs, learning rate, weight decay, RandAugment magnitude, mixup, stochastic depth; dropout is always 0.
@@ -96,7 +100,7 @@ def test_recipe_builds_all_its_objects_and_reads_all_its_keys(name):
     if config.data.source != "digits":
         on_synthetic(config, IMAGES[name.rpartition("_")[2]])
     program = build_program(Recorder(config, read))
-    assert set(config_lib.flatten(config)) - read == OF_THE_LOOP | OF_THE_SWEEP
+    assert set(flatten(config)) - read == OF_THE_LOOP | OF_THE_SWEEP
     assert set(program.evaluators) == set(config.eval.splits)
     shapes = jax.eval_shape(program.init, jax.random.key(0))
     batch = {
@@ -148,7 +152,7 @@ def test_recipe_is_the_papers(name):
 @pytest.mark.parametrize("name", STEPS)
 def test_recipe_runs_as_many_steps_as_the_paper(name):
     config = recipe(name)
-    steps = config_lib.training_steps(
+    steps = training_steps(
         steps=config.steps,
         epochs=config.epochs,
         batch_size=config.batch_size,
@@ -241,7 +245,7 @@ def test_vtab_is_the_papers(mode, classes, image_size, crops, resize, flip):
 
 
 def test_the_evaluation_repeats_defaults_of_the_base():
-    config = importlib.import_module("configs.evaluate").get_config()
+    config = evaluation_defaults.get_config()
     for key in ("workers", "threads", "prefetch", "data_dir"):
         assert config.data[key] == base.get_config().data[key]
     assert (config.fewshot.shots, config.fewshot.seeds, config.fewshot.l2) == ((1, 5, 10, 25), (0, 1, 2), 1024)
@@ -258,7 +262,7 @@ def test_recipe_says_its_command_and_the_papers_accuracy(name):
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_smoke_mode_changes_where_the_images_come_from_and_how_many(name):
-    changed = set(config_lib.differences(recipe(name, "smoke").to_dict(), recipe(name).to_dict()))
+    changed = set(differences(recipe(name, "smoke").to_dict(), recipe(name).to_dict()))
     assert changed <= {
         "init_from",
         "data.source",
@@ -316,19 +320,19 @@ def test_a_misspelt_key_in_a_recipe_is_an_error():
 )
 def test_an_unknown_key_is_refused_with_the_nearest_one(key, nearest):
     with pytest.raises(ConfigError, match=rf"config.{key} does not exist; did you mean config.{nearest}\?"):
-        config_lib.check_key(base.get_config(), key)
+        check_key(base.get_config(), key)
 
 
 def test_existing_keys_and_sections_pass():
     for key in ("batch_size", "data.train.crop", "data.train", "eval.splits.test"):
-        config_lib.check_key(base.get_config(), key)
+        check_key(base.get_config(), key)
 
 
 @pytest.mark.parametrize(
     ("steps", "epochs", "expected"), [(7, None, 7), (7, 300.0, 7), (None, 2.0, 32), (None, 0.5, 8), (None, 2.99, 47)]
 )
 def test_steps_take_precedence_over_epochs_which_round_down(steps, epochs, expected):
-    assert config_lib.training_steps(steps=steps, epochs=epochs, batch_size=64, num_examples=1024) == expected
+    assert training_steps(steps=steps, epochs=epochs, batch_size=64, num_examples=1024) == expected
 
 
 @pytest.mark.parametrize(
@@ -342,18 +346,18 @@ def test_steps_take_precedence_over_epochs_which_round_down(steps, epochs, expec
 )
 def test_a_training_without_length_is_refused(steps, epochs, message):
     with pytest.raises(ConfigError, match=message):
-        config_lib.training_steps(steps=steps, epochs=epochs, batch_size=64, num_examples=1024)
+        training_steps(steps=steps, epochs=epochs, batch_size=64, num_examples=1024)
 
 
 def test_differences_are_named_with_both_values_and_free_keys_are_not():
     ours = {"a": {"b": 1, "c": 2}, "d": 3, "new": 0}
     theirs = {"a": {"b": 1, "c": 5}, "d": 4, "old": 0}
-    assert config_lib.differences(ours, theirs, ignore=["d"]) == {
+    assert differences(ours, theirs, ignore=["d"]) == {
         "a.c": (2, 5),
         "new": (0, "(absent)"),
         "old": ("(absent)", 0),
     }
-    assert config_lib.differences(ours, theirs, ignore=["a", "d", "new", "old"]) == {}
+    assert differences(ours, theirs, ignore=["a", "d", "new", "old"]) == {}
 
 
 WRONG_VALUES = {
@@ -417,7 +421,7 @@ def test_a_batch_that_does_not_divide_into_the_parts_of_its_devices_is_refused(t
 def test_a_saved_config_is_completed_by_new_keys_but_not_by_splits():
     defaults = {"a": 1, "new": 2, "part": {"b": 3, "new": 4}, "eval": {"every": 5, "splits": {"test": "test"}}}
     saved = {"a": 10, "gone": 20, "part": {"b": 30}, "eval": {"splits": {"val": "train[:9]"}}}
-    assert config_lib.complete(saved, defaults) == {
+    assert complete(saved, defaults) == {
         "a": 10,
         "new": 2,
         "gone": 20,

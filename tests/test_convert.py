@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mixer_jax import models
-from mixer_jax import state as state_lib
-from mixer_jax.checkpoint import Checkpoints
-from mixer_jax.models import pretrained, resolution
+from mixer_jax.models import registry as models
+from mixer_jax.models import resolution
+from mixer_jax.steps import state as state_lib
+from mixer_jax.weights import load as pretrained
+from mixer_jax.workdir.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[1]
 

@@ -3,8 +3,9 @@
 import jax
 import pytest
 
-from mixer_jax import hardware, models
+from mixer_jax.models import registry as models
 from mixer_jax.models.cost import forward_flops
+from mixer_jax.runtime import hardware
 
 # Multiply-adds of a forward pass at 224 px without a head, in 10^9. Of B/16 and L/16 others publish 12.61 and 44.57.
 GIGA_MACS = {

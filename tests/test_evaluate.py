@@ -13,14 +13,15 @@ import pytest
 import tensorflow_datasets as tfds
 from tiny_tfds import write
 
-from configs import evaluate as evaluate_config
-from mixer_jax import models, trained
-from mixer_jax.config import ConfigError
+from mixer_jax.suites import defaults as evaluate_config
 from mixer_jax.data import sources
-from mixer_jax.evaluate import fewshot
-from mixer_jax.models import pretrained
-from mixer_jax.step import scale_pixels
+from mixer_jax.errors import ConfigError
+from mixer_jax.evaluators import fewshot
+from mixer_jax.models import registry as models
+from mixer_jax.steps.infer_steps import scale_pixels
 from mixer_jax.suites import choices, finetuned, frozen
+from mixer_jax.weights import load as pretrained
+from mixer_jax.weights import trained
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = {"patch_size": 4, "num_blocks": 1, "hidden_dim": 8, "tokens_mlp_dim": 4, "channels_mlp_dim": 16}

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mixer_jax.config import ConfigError
-from mixer_jax.evaluate import fewshot
+from mixer_jax.errors import ConfigError
+from mixer_jax.evaluators import fewshot
 
 
 def reference(features, labels, test_features, num_classes, l2=2.0**10, constant=100.0):

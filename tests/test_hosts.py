@@ -18,10 +18,12 @@ import pytest
 from recorded_main import digests
 
 from configs import digits
-from mixer_jax import agreement, build, hosts, train
-from mixer_jax.checkpoint import Checkpoints
-from mixer_jax.config import ConfigError
 from mixer_jax.data import sources
+from mixer_jax.errors import ConfigError
+from mixer_jax.runtime import agreement, hosts
+from mixer_jax.training import run as train
+from mixer_jax.training.program import build_program
+from mixer_jax.workdir.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[1]
 STEPS, BATCH = 60, 48  # two epochs
@@ -143,7 +145,7 @@ def curve(workdir):
 
 
 def final_state(workdir):
-    program = build.build_program(tiny_config())
+    program = build_program(tiny_config())
     checkpoints = Checkpoints(workdir / "checkpoints", keep=9, best=None)
     return jax.device_get(checkpoints.restore_state(STEPS, program.abstract_state))
 
@@ -235,7 +237,7 @@ def assert_trained_on_each_position_once(starts):
             trained[step] = [image for record in records for image in record.get(step, [])]
     assert sorted(trained) == list(range(STEPS))
     positions = [image for step in range(STEPS) for image in trained[step]]
-    undisturbed = build.build_program(tiny_config()).train_batches(0)
+    undisturbed = build_program(tiny_config()).train_batches(0)
     assert positions == [image for batch in undisturbed for image in digests(np.asarray(batch["image"]))]
     scans = sources.create("digits", split="train", data_dir=None, num_classes=10, image_size=8)
     known = {digest for i in range(len(scans)) for digest in digests([scans[i]["image"]])}

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixer_jax import losses, mesh, metrics
-from mixer_jax.config import ConfigError
-from mixer_jax.mixup import mixup
+from mixer_jax.errors import ConfigError
+from mixer_jax.runtime import mesh
+from mixer_jax.steps import losses, metrics
+from mixer_jax.steps.mixup import mixup
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(6, 5)) * 3

@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
-from mixer_jax import mesh, models, optim, state
-from mixer_jax.build import build_program
-from mixer_jax.config import ConfigError
+from mixer_jax.errors import ConfigError
+from mixer_jax.models import registry as models
+from mixer_jax.runtime import mesh
+from mixer_jax.steps import optimizer as optim
+from mixer_jax.steps import state
+from mixer_jax.training.program import build_program
 
 ROOT = Path(__file__).parents[1]
 DEVICES = jax.device_count()

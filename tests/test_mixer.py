@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from mixer_jax import models
-from mixer_jax.config import ConfigError
+from mixer_jax.errors import ConfigError
+from mixer_jax.models import registry as models
 from mixer_jax.models.mixer import StochasticDepth
 
 # Exact counts at 224 px, without and with a head of 1000 classes; the paper's Table 1 rounds the first to millions.

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixer_jax import optim
-from mixer_jax.config import ConfigError
+from mixer_jax.errors import ConfigError
+from mixer_jax.steps import optimizer as optim
 
 SCHEDULE = {"learning_rate": 0.003, "warmup_steps": 10, "decay": "linear", "end_factor": 1e-5, "total_steps": 110}
 OPTIMIZER = {

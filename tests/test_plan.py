@@ -15,12 +15,12 @@ import pytest
 from test_configs import IMAGES, TABLE_4, recipe
 
 from configs import mixer_b16_i1k
-from mixer_jax import mesh
-from mixer_jax.config import ConfigError
+from mixer_jax.errors import ConfigError
 from mixer_jax.planning import alternatives, published, table, topology
 from mixer_jax.planning.compilation import Compiled, compile_step, needed_bytes, share_bytes
 from mixer_jax.planning.plan import Plan, changed, with_all_parts
-from mixer_jax.training import build_training
+from mixer_jax.runtime import mesh
+from mixer_jax.training.setup import build_training
 
 ROOT = Path(__file__).parents[1]
 RECORDS = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / "docs" / "plans").glob("*.json"))}

@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixer_jax import models, trained
 from mixer_jax.data import imagenet, transforms
-from mixer_jax.evaluate import predictions
-from mixer_jax.models import pretrained
+from mixer_jax.evaluators import predictions
+from mixer_jax.models import registry as models
+from mixer_jax.steps.infer_steps import make_predict_step
+from mixer_jax.weights import load as pretrained
+from mixer_jax.weights import trained
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -40,7 +42,7 @@ def command(*arguments, **options):
 def test_the_step_gives_the_most_probable_classes(loss):
     model, params = random_params()
     images = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
-    found = predictions.make_predict_step(model, loss=loss, top=3)(params, {"image": images})
+    found = make_predict_step(model, loss=loss, top=3)(params, {"image": images})
     logits = np.asarray(model.apply({"params": params}, images / np.float32(127.5) - 1), np.float64)
     exp = np.exp(logits)
     probabilities = exp / exp.sum(axis=1, keepdims=True) if loss == "softmax" else exp / (1 + exp)

@@ -20,11 +20,11 @@ import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
 from mixer_jax import __main__ as command_line
-from mixer_jax.config import ConfigError
+from mixer_jax.commands import prepare as tool
 from mixer_jax.data import sources
+from mixer_jax.errors import ConfigError
 from mixer_jax.prepare import images as prepare
 from mixer_jax.prepare import tfrecord
-from mixer_jax.tools import prepare as tool
 
 ROOT = Path(__file__).parents[1]
 CLASSES = ["circle", "square", "star"]

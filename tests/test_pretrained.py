@@ -15,9 +15,11 @@ import pytest
 import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
-from mixer_jax import models
-from mixer_jax.config import ConfigError
-from mixer_jax.models import array_files, pretrained, published
+from mixer_jax.errors import ConfigError
+from mixer_jax.models import registry as models
+from mixer_jax.weights import array_files
+from mixer_jax.weights import downloads as published
+from mixer_jax.weights import load as pretrained
 
 SMALL = {"patch_size": 4, "num_blocks": 11, "hidden_dim": 24, "tokens_mlp_dim": 10, "channels_mlp_dim": 40}
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from mixer_jax import models, paper
-from mixer_jax.config import ConfigError
+from mixer_jax import paper
+from mixer_jax.errors import ConfigError
+from mixer_jax.models import registry as models
 from mixer_jax.report import records, tables, text
 
 ROOT = Path(__file__).parents[1]

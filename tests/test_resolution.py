@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict
 
-from mixer_jax import models
-from mixer_jax.config import ConfigError
-from mixer_jax.models import pretrained, resolution
+from mixer_jax.errors import ConfigError
+from mixer_jax.models import registry as models
+from mixer_jax.models import resolution
+from mixer_jax.weights import load as pretrained
 
 GRID = 3  # patches along a side of the images before
 

@@ -15,9 +15,9 @@ import pytest
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
-from mixer_jax.config import ConfigError
 from mixer_jax.data import batches, sources
 from mixer_jax.data.decode import ImageError
+from mixer_jax.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[1]
 CLASSES = 3

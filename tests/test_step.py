@@ -10,8 +10,14 @@ import numpy as np
 import optax
 import pytest
 
-from mixer_jax import losses, mesh, models, optim, rng, state, step
-from mixer_jax.config import ConfigError
+from mixer_jax import rng
+from mixer_jax.errors import ConfigError
+from mixer_jax.models import registry as models
+from mixer_jax.runtime import mesh
+from mixer_jax.steps import losses, state
+from mixer_jax.steps import optimizer as optim
+from mixer_jax.steps.infer_steps import make_eval_step, scale_pixels
+from mixer_jax.steps.train_step import make_train_step
 
 CLASSES, SIZE, BATCH = 10, 8, 16
 OPTIMIZER = {
@@ -56,7 +62,7 @@ def program(
     device_mesh = mesh.create(devices, fsdp=fsdp)
     init = state.make_init(model, optimizer, image_size=SIZE)
     sharding = jax.tree.map(lambda x: x.sharding, state.abstract(init, device_mesh))
-    train_step = step.make_train_step(
+    train_step = make_train_step(
         model,
         optimizer,
         loss=loss if callable(loss) else losses.create(loss, smoothing),
@@ -325,7 +331,7 @@ def test_eval_step_sums_over_unmasked_examples():
     params = {**jax.device_get(current.params), "head": head}
     data = batch()
     mask = (np.arange(BATCH) < 11).astype(np.float32)
-    eval_step = jax.jit(step.make_eval_step(model, loss=losses.create("softmax")))
+    eval_step = jax.jit(make_eval_step(model, loss=losses.create("softmax")))
     sums = eval_step(params, on(device_mesh, {**data, "mask": mask}))
     images = data["image"][:11].astype(np.float32) / 127.5 - 1
     logits = np.asarray(model.apply({"params": params}, images), np.float64)
@@ -336,5 +342,5 @@ def test_eval_step_sums_over_unmasked_examples():
 
 
 def test_pixels_are_scaled_to_minus_one_to_one():
-    scaled = step.scale_pixels(jnp.array([0, 127, 128, 255], jnp.uint8))
+    scaled = scale_pixels(jnp.array([0, 127, 128, 255], jnp.uint8))
     np.testing.assert_allclose(scaled, [-1, -1 / 255, 1 / 255, 1], atol=1e-7)

@@ -5,8 +5,9 @@ import signal
 
 import pytest
 
-from mixer_jax import sweep, train
-from mixer_jax.config import ConfigError
+from mixer_jax.errors import ConfigError
+from mixer_jax.training import run as train
+from mixer_jax.training import sweep
 
 RATES = (1e-6, 0.01)
 

@@ -19,13 +19,13 @@ import pytest
 from ml_collections import ConfigDict
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mixer_jax import losses, train
-from mixer_jax.build import build_program
-from mixer_jax.checkpoint import Checkpoints
-from mixer_jax.config import ConfigError
-from mixer_jax.errors import RunError
-from mixer_jax.interrupt import InterruptRequest
-from mixer_jax.replay import replay
+from mixer_jax.errors import ConfigError, RunError
+from mixer_jax.runtime.interrupt import InterruptRequest
+from mixer_jax.steps import losses
+from mixer_jax.training import run as train
+from mixer_jax.training.program import build_program
+from mixer_jax.training.replay import replay
+from mixer_jax.workdir.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[1]
 TIMING = ("train/img_sec_core", "train/core_days")

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from configs import digits
-from mixer_jax import models, train, trained
-from mixer_jax.config import ConfigError
 from mixer_jax.data import imagenet
-from mixer_jax.models import pretrained
+from mixer_jax.errors import ConfigError
+from mixer_jax.models import registry as models
 from mixer_jax.suites import record
+from mixer_jax.training import run as train
+from mixer_jax.weights import load as pretrained
+from mixer_jax.weights import trained
 
 
 @pytest.fixture(scope="module")

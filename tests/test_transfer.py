@@ -5,10 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mixer_jax import mesh, models, rng, train, trained, transfer
-from mixer_jax.build import build_program
-from mixer_jax.config import ConfigError
-from mixer_jax.models import pretrained, resolution
+from mixer_jax import rng
+from mixer_jax.errors import ConfigError
+from mixer_jax.models import registry as models
+from mixer_jax.models import resolution
+from mixer_jax.runtime import mesh
+from mixer_jax.training import run as train
+from mixer_jax.training import start as transfer
+from mixer_jax.training.program import build_program
+from mixer_jax.weights import load as pretrained
+from mixer_jax.weights.load import read_weights
 
 
 def random_params(seed=3, image_size=8, **changes):
@@ -81,7 +87,7 @@ def test_a_run_starts_from_another_run(tiny_config, tmp_path):
     tiny_config.optimizer.name = "momentum"
     program = build_program(tiny_config)
     state = transfer.start_from(tiny_config.init_from, program.init(rng.key(5, "init")), image_size=8)
-    source = trained.read_weights(str(tmp_path / "first" / "checkpoints" / "2")).params
+    source = read_weights(str(tmp_path / "first" / "checkpoints" / "2")).params
     assert np.any(source["head"]["kernel"])
     assert not np.any(state.params["head"]["kernel"])
     np.testing.assert_array_equal(state.params["stem"]["kernel"], source["stem"]["kernel"])

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mixer_jax.config import ConfigError
 from mixer_jax.data.crops import (
     horizontal_flip,
     inception_crop,
@@ -21,6 +20,7 @@ from mixer_jax.data.crops import (
 )
 from mixer_jax.data.randaugment import rand_augment
 from mixer_jax.data.transforms import make_eval_transform, make_train_transform
+from mixer_jax.errors import ConfigError
 
 TRAIN = {
     "size": 24,

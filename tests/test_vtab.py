@@ -6,8 +6,8 @@ import pytest
 import tensorflow_datasets as tfds
 from tiny_tfds import write
 
-from mixer_jax.config import ConfigError
 from mixer_jax.data import sources, vtab
+from mixer_jax.errors import ConfigError
 
 # Group, TFDS data set, classes, val200, test split and its size, as in google-research/task_adaptation and its tests.
 PUBLISHED = {

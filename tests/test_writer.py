@@ -8,8 +8,9 @@ import pytest
 from clu import asynclib
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mixer_jax import progress, writer
 from mixer_jax.errors import RunError
+from mixer_jax.training import progress
+from mixer_jax.workdir import metric_files as writer
 
 
 def lines(path):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from mixer_jax import hardware, mesh
+from mixer_jax.runtime import hardware, mesh
 
 
 def peak_flops(dtype: str, device_mesh: jax.sharding.Mesh) -> tuple[float, str]:

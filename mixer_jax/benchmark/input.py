@@ -10,12 +10,14 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from mixer_jax import build, hardware, models
 from mixer_jax.benchmark import tf_data
-from mixer_jax.config import ConfigError
 from mixer_jax.data import batches, jpeg, transforms
 from mixer_jax.data.decode import ImageError, as_rgb
+from mixer_jax.errors import ConfigError
+from mixer_jax.models import registry as models
 from mixer_jax.models.cost import forward_flops
+from mixer_jax.runtime import hardware
+from mixer_jax.training.input import open_split
 
 TF_DATA = "tf.data, crop and flip"
 _CHIPS = ("TPU v2", "TPU v3", "TPU v4", "TPU v5e", "TPU v5p", "TPU v6e", "NVIDIA A100-SXM4-80GB", "NVIDIA H200")
@@ -43,7 +45,7 @@ def measure(
     Returns:
       What `as_text` shows, ready for JSON.
     """
-    source = build.open_split(config, config.data.split)
+    source = open_split(config, config.data.split)
     begin = time.perf_counter()
     examples = [source[index] for index in range(min(images, len(source)))]
     read = (time.perf_counter() - begin) / len(examples)

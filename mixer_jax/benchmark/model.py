@@ -13,11 +13,13 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from mixer_jax import mesh, rng
+from mixer_jax import rng
 from mixer_jax.benchmark import device
 from mixer_jax.models.cost import forward_flops
-from mixer_jax.step import Batch, scale_pixels
-from mixer_jax.training import Training, build_training
+from mixer_jax.runtime import mesh
+from mixer_jax.steps.infer_steps import scale_pixels
+from mixer_jax.steps.types import Batch
+from mixer_jax.training.setup import Training, build_training
 
 logger = logging.getLogger("mixer_jax")
 

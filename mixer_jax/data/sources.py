@@ -11,10 +11,11 @@ from typing import Protocol
 import numpy as np
 
 from mixer_jax import rng
-from mixer_jax.config import ConfigError, one_of
+from mixer_jax.config.checks import one_of
 from mixer_jax.data import vtab
 from mixer_jax.data.decode import EXTENSIONS, ImageError
 from mixer_jax.data.tfds import SPLIT_KEYS, Tfds
+from mixer_jax.errors import ConfigError
 
 logger = logging.getLogger("mixer_jax")
 

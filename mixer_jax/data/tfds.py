@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mixer_jax.config import ConfigError
+from mixer_jax.errors import ConfigError
 
 SPLIT_KEYS = "config.data.split or config.eval.splits"  # a source is not told which of them it is opened for
 

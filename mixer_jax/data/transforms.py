@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from mixer_jax.config import ConfigError, one_of
+from mixer_jax.config.checks import one_of
 from mixer_jax.data import crops
 from mixer_jax.data.decode import as_rgb
 from mixer_jax.data.randaugment import rand_augment
+from mixer_jax.errors import ConfigError
 
 _MAX_MAGNITUDE = 30  # the upper end of what the authors of RandAugment recommend
 _RESIZED_CROPS = {"resize": crops.random_resize_crop, "resmall": crops.random_resmall_crop}

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mixer_jax.config import one_of
+from mixer_jax.config.checks import one_of
 from mixer_jax.data.decode import as_rgb
 from mixer_jax.data.tfds import Labels, Tfds
 

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from mixer_jax.config import ConfigError, one_of
+from mixer_jax.config.checks import one_of
+from mixer_jax.errors import ConfigError
 
 METHODS = ("block_diagonal", "interpolate")
 Mlp = dict[str, np.ndarray]  # Dense_0/kernel (tokens, tokens_mlp_dim), Dense_0/bias, Dense_1/kernel, Dense_1/bias

@@ -6,7 +6,7 @@ import math
 import jax
 
 from mixer_jax.planning.topology import bytes_in
-from mixer_jax.training import Training
+from mixer_jax.training.setup import Training
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,11 +6,11 @@ import math
 import jax
 from ml_collections import ConfigDict
 
-from mixer_jax import hardware, mesh
 from mixer_jax.models.cost import forward_flops
 from mixer_jax.planning.compilation import Compiled, OutOfMemory, compile_step
 from mixer_jax.planning.topology import Slice
-from mixer_jax.training import Training, build_training
+from mixer_jax.runtime import hardware, mesh
+from mixer_jax.training.setup import Training, build_training
 
 
 @dataclasses.dataclass(frozen=True)

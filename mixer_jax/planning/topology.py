@@ -8,7 +8,7 @@ import re
 import jax
 from jax.experimental import topologies
 
-from mixer_jax.config import ConfigError
+from mixer_jax.errors import ConfigError
 
 # The compiler's own names: chips along each axis of the torus, smallest and largest slice. A chip of v2 and v3 is two
 # JAX devices, one of the others is one.

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-from mixer_jax.config import ConfigError
 from mixer_jax.data.decode import EXTENSIONS
+from mixer_jax.errors import ConfigError
 
 _TARS = (".tar", ".tar.gz", ".tgz")
 _LAYOUTS = "expected <split>/<class>/<image>, <class>/<image>, or one tar archive of images for each class"

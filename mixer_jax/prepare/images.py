@@ -7,7 +7,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_info
 
-from mixer_jax.config import ConfigError
+from mixer_jax.errors import ConfigError
 from mixer_jax.prepare import archives, shards
 from mixer_jax.prepare.workspace import INFO, REPORT, WORK, check_space, finish, publish, workspace, write_whole
 

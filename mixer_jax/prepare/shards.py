@@ -22,8 +22,8 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core import example_serializer
 from tqdm import tqdm
 
-from mixer_jax.config import ConfigError
 from mixer_jax.data.decode import ImageError, decode_image
+from mixer_jax.errors import ConfigError
 from mixer_jax.prepare.archives import Example
 from mixer_jax.prepare.workspace import WORK
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mixer_jax.config import ConfigError
+from mixer_jax.errors import ConfigError
 from mixer_jax.prepare import archives, shards
 from mixer_jax.prepare.workspace import INFO, REPORT, WORK, check_space, finish, publish, workspace, write_whole
 

@@ -11,7 +11,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from mixer_jax.config import ConfigError, differences
+from mixer_jax.config.compare import differences
+from mixer_jax.errors import ConfigError
 
 PLAN, REPORT, INFO = "prepare_plan.json", "prepare_report.json", "dataset_info.json"
 WORK = "prepare_work"  # folder of what is only needed until the data set is whole

@@ -7,7 +7,8 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from mixer_jax.config import ConfigError, one_of
+from mixer_jax.config.checks import one_of
+from mixer_jax.errors import ConfigError
 
 _SUITES = ("imagenet", "avg5", "vtab", "fewshot")
 _SKIPPED = {"checkpoints", "plugins"}  # many files, and none of what is looked for

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from mixer_jax import paper
-from mixer_jax.report import commands, matching
+from mixer_jax.report import matching
+from mixer_jax.report import missing as commands
 from mixer_jax.report.records import Evaluation, Findings, TrainingRun, is_share
 
 # Columns, as attributes of `paper.Row`, with their headings.

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from configs import evaluate as defaults
-from configs import finetune
-from mixer_jax import config as config_lib
-from mixer_jax.config import ConfigError, one_of
+from mixer_jax.config.checks import one_of
+from mixer_jax.config.compare import differences
 from mixer_jax.data.transforms import EVAL_CROPS
 from mixer_jax.data.vtab import TASKS
+from mixer_jax.errors import ConfigError
+from mixer_jax.suites import defaults as defaults
+from mixer_jax.suites import recipes
 
 # Which keys or sections each suite reads, beside where and how data are read.
 _READ_BY = {
@@ -27,7 +28,7 @@ _DTYPES = ("float32", "bfloat16", "float16")
 def changes(config: ConfigDict) -> dict:
     """Returns by dotted name the values that are other than those of configs/evaluate.py, but for how data are read."""
     ours, theirs = config.to_dict(), defaults.get_config().to_dict()
-    differing = config_lib.differences(ours, theirs, ignore=_OF_READING)
+    differing = differences(ours, theirs, ignore=_OF_READING)
     return {key: here for key, (here, _) in differing.items()}
 
 
@@ -60,7 +61,7 @@ def check(suite: str, config: ConfigDict) -> None:
         _check_all(config, "finetune.learning_rates", float, least=0)
     one_of("config.finetune.dtype", config.finetune.dtype, _DTYPES)
     one_of("config.vtab.learning_rate", config.vtab.learning_rate, ("task", "shared"))
-    for key, known in (("avg5.data_sets", finetune.DATA_SETS), ("vtab.tasks", TASKS)):
+    for key, known in (("avg5.data_sets", recipes.DATA_SETS), ("vtab.tasks", TASKS)):
         names = _get(config, key)
         _check_different(key, names)
         for name in names:

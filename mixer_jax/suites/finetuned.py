@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from configs import finetune
-from configs import vtab as vtab_recipe
-from mixer_jax import models, sweep
-from mixer_jax.build import open_split
-from mixer_jax.config import ConfigError
 from mixer_jax.data.sources import Source
 from mixer_jax.data.vtab import GROUPS, TASKS
+from mixer_jax.errors import ConfigError
+from mixer_jax.models import registry as models
+from mixer_jax.suites import recipes as protocols
 from mixer_jax.suites.record import Outcome, open_all
-from mixer_jax.trained import Trained
+from mixer_jax.training import sweep
+from mixer_jax.training.input import open_split
+from mixer_jax.weights.trained import Trained
 
 logger = logging.getLogger("mixer_jax")
 
@@ -40,11 +40,11 @@ def avg5(trained: Trained, config: ConfigDict, workdir: Path) -> Outcome:
     size = config.image_size or trained.weights.image_size()
     recipes = {}
     for name in config.avg5.data_sets:
-        recipe = finetune.for_data_set(name)
+        recipe = protocols.for_data_set(name)
         recipes[name] = _adapted(recipe, trained, config, size)
     scores, missing, signal = _fine_tune(recipes, workdir, shared_rate=False)
     metrics = {f"{name}/top1": score for name, score in scores.items()}
-    if scores.keys() == finetune.DATA_SETS.keys():
+    if scores.keys() == protocols.DATA_SETS.keys():
         metrics["avg5/top1"] = float(np.mean(list(scores.values())))
     return Outcome(metrics, missing, config.crop or "resmall", size, signal)
 
@@ -69,7 +69,7 @@ def vtab(trained: Trained, config: ConfigDict, workdir: Path) -> Outcome:
     recipes = {}
     for name in config.vtab.tasks:
         size = small if TASKS[name].small else large
-        recipes[name] = _adapted(vtab_recipe.for_task(name), trained, config, size)
+        recipes[name] = _adapted(protocols.for_task(name), trained, config, size)
     shared_rate = config.vtab.learning_rate == "shared"
     scores, missing, signal = _fine_tune(recipes, workdir, shared_rate=shared_rate)
     metrics = {f"vtab/{name}/top1": score for name, score in scores.items()}
@@ -95,24 +95,24 @@ def _adapted(recipe: ConfigDict, trained: Trained, config: ConfigDict, image_siz
             "ones by default), or change the weights first by `convert --method=interpolate`"
         )
     dimensions = {**models.VARIANTS.get(attributes["name"], {}), **attributes}
-    finetune.with_model(recipe, dimensions, trained_size, image_size)
+    protocols.with_model(recipe, dimensions, trained_size, image_size)
     if recipe.data.train.crop != "none":
-        recipe.data.train.resize = recipe.data.evaluate.resize = round(image_size * config.finetune.resize)
+        recipe.data.train.resize = recipe.data.evaluate.resize = round(image_size * config.protocols.resize)
     if config.crop is not None:
         recipe.data.evaluate.crop = config.crop
     recipe.init_from = trained.source
-    recipe.model.dtype = config.finetune.dtype
+    recipe.model.dtype = config.protocols.dtype
     for key in ("data_dir", "workers", "threads", "prefetch"):
         recipe.data[key] = config.data[key]
     recipe.eval.batch_size = config.eval.batch_size
-    if config.finetune.batch_size is not None:
-        recipe.batch_size = config.finetune.batch_size
-    if config.finetune.steps is not None:
-        recipe.steps = recipe.eval.every = config.finetune.steps
-    if config.finetune.warmup_steps is not None:
-        recipe.schedule.warmup_steps = config.finetune.warmup_steps
-    if config.finetune.learning_rates:
-        recipe.sweep.learning_rates = config.finetune.learning_rates
+    if config.protocols.batch_size is not None:
+        recipe.batch_size = config.protocols.batch_size
+    if config.protocols.steps is not None:
+        recipe.steps = recipe.eval.every = config.protocols.steps
+    if config.protocols.warmup_steps is not None:
+        recipe.schedule.warmup_steps = config.protocols.warmup_steps
+    if config.protocols.learning_rates:
+        recipe.sweep.learning_rates = config.protocols.learning_rates
     return recipe
 
 

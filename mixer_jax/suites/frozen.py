@@ -7,15 +7,16 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mixer_jax import mesh
-from mixer_jax.build import eval_batches
-from mixer_jax.config import ConfigError
 from mixer_jax.data import imagenet as imagenet_data
 from mixer_jax.data import sources, transforms
-from mixer_jax.evaluate import fewshot as probes
-from mixer_jax.evaluate import predictions
+from mixer_jax.errors import ConfigError
+from mixer_jax.evaluators import fewshot as probes
+from mixer_jax.evaluators import predictions
+from mixer_jax.runtime import mesh
+from mixer_jax.steps.infer_steps import make_predict_step, make_represent_step
 from mixer_jax.suites.record import Outcome, open_all
-from mixer_jax.trained import Trained
+from mixer_jax.training.input import eval_batches
+from mixer_jax.weights.trained import Trained
 
 
 def imagenet(trained: Trained, config: ConfigDict) -> Outcome:
@@ -52,7 +53,7 @@ def imagenet(trained: Trained, config: ConfigDict) -> Outcome:
                 f"{trained.source} has a head of {num_classes} classes, and {name} has {source.num_classes}: fine-tune "
                 "it first, or choose with config.imagenet.{source,real,v2} what it is evaluated on"
             )
-    run = _Runner(trained, config, predictions.make_predict_step(trained.model(), loss=trained.loss), shown)
+    run = _Runner(trained, config, make_predict_step(trained.model(), loss=trained.loss), shown)
     metrics = {}
     for name, source in readable.items():
         seen = predictions.concatenated(run.over(source, title=name))
@@ -83,7 +84,7 @@ def fewshot(trained: Trained, config: ConfigDict) -> Outcome:
     )
     if missing:
         return Outcome({}, {asked.source: missing[train_split]}, asked.crop)
-    run = _Runner(trained, config, predictions.make_represent_step(trained.model()), shown)
+    run = _Runner(trained, config, make_represent_step(trained.model()), shown)
     pool, test = (
         predictions.concatenated(run.over(opened[split], title=f"{asked.source} {split}"))
         for split in (train_split, test_split)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mixer_jax.data.sources import Source
 from mixer_jax.data.tfds import UnpreparedError
-from mixer_jax.trained import Trained
+from mixer_jax.weights.trained import Trained
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,54 @@
+"""Converts weights between the official .npz files, timm's state dicts and this project's checkpoints.
+
+  python -m mixer_jax convert --source=<source> --target=<file> [--resolution=<pixels>]
+
+The source is one of
+
+  * the name of published weights: imagenet1k/Mixer-B_16, imagenet1k/Mixer-L_16, imagenet21k/Mixer-B_16,
+    imagenet21k/Mixer-L_16. They are downloaded once, and checked by SHA-256 afterwards;
+  * a .npz file with the official names, or the older ones;
+  * a state dict of timm's mixer_* models: .safetensors, or .pth, .pt or .bin where PyTorch is installed;
+  * a work directory of this project, for its newest checkpoint, or one checkpoint, <workdir>/checkpoints/<step>; the
+    optimizer's state stays behind.
+
+The target is a .npz file, in the official layout, or a .safetensors file, which timm loads. What became of every array
+is printed; arrays that do not make one whole Mixer are refused.
+
+--resolution makes weights for larger images, to fine-tune on them: at K times the size, the token-mixing MLPs become
+block-diagonal, K^2 copies of the old ones, each of which mixes a part of the image (Appendix C of the paper). Sizes
+that are no multiple need --method=interpolate, which is not in the paper.
+
+timm's models compute GELU in its erf form, this project, as the official code, in the tanh form. For the same logits,
+give timm's models act_layer=timm.layers.GELUTanh.
+"""
+
+from pathlib import Path
+
+from absl import flags
+
+from mixer_jax.models import resolution
+from mixer_jax.weights import load as pretrained
+from mixer_jax.weights.load import read_weights
+
+_SOURCE = flags.DEFINE_string("source", None, "Name of published weights, file, work directory or checkpoint.")
+_TARGET = flags.DEFINE_string("target", None, "File to write: .npz (official layout) or .safetensors (timm's).")
+_RESOLUTION = flags.DEFINE_integer(
+    "resolution", None, "Height and width, in pixels, of the images that the target is for."
+)
+_METHOD = flags.DEFINE_enum(
+    "method", resolution.METHODS[0], resolution.METHODS, "How --resolution changes the token-mixing weights."
+)
+_CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Where downloads are kept; default: ~/.cache/mixer_jax.")
+flags.mark_flags_as_required(["source", "target"])
+
+
+def main() -> None:
+    """Converts the weights, and says what became of each array."""
+    weights = read_weights(_SOURCE.value, Path(_CACHE_DIR.value).expanduser() if _CACHE_DIR.value else None)
+    if _RESOLUTION.value is not None:
+        weights = weights.at_resolution(_RESOLUTION.value, _METHOD.value)
+    target = Path(_TARGET.value).expanduser()
+    pretrained.save(target, weights.params)
+    print(weights.report())
+    described = ", ".join(f"{key}={value}" for key, value in weights.attributes().items())
+    print(f"wrote {target}: {described}, {weights.image_size()} pixels")

@@ -1,0 +1,50 @@
+"""What a config may say: errors that name the key, durations in steps, comparison of two configs."""
+
+import difflib
+import math
+from collections.abc import Iterable, Mapping
+
+from ml_collections import ConfigDict
+
+from mixer_jax.config.compare import flatten
+from mixer_jax.errors import ConfigError
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Says which of the `known` names is nearest to `name`, and lists them all, for an error message."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}known: {', '.join(known)}"
+
+
+def one_of(key: str, value: str, known: Iterable[str]) -> str:
+    """Returns `value` if it is one of the `known` names; otherwise raises a ConfigError naming the config `key`."""
+    known = list(known)
+    if value not in known:
+        raise ConfigError(f"{key}={value!r} is unknown; {suggest(str(value), known)}")
+    return value
+
+
+def check_key(config: ConfigDict, key: str) -> None:
+    """Raises a ConfigError that names the nearest existing key if the dotted `key` is not in the config."""
+    known = list(flatten(config))
+    sections = {name.rpartition(".")[0] for name in known}
+    if key in known or key in sections:
+        return
+
+    def likeness(name):
+        leaf, other = key.rpartition(".")[2], name.rpartition(".")[2]
+        if leaf == "".join(word[0] for word in other.split("_")):  # lr, wd: what other projects call them
+            return 1.0
+        same = difflib.SequenceMatcher
+        return max(same(None, key, name).ratio(), 0.9 * same(None, leaf, other).ratio())
+
+    raise ConfigError(f"config.{key} does not exist; did you mean config.{max(known, key=likeness)}?")
+
+
+def check_finite(config: Mapping) -> None:
+    """Raises a ConfigError that names the first key whose value is not a number, or infinite."""
+    for key, value in flatten(config).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"config.{key}={value}; expected a finite number")

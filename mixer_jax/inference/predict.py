@@ -1,0 +1,186 @@
+"""Classes of image files, by name."""
+
+import csv
+import dataclasses
+import functools
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from mixer_jax.config import base
+from mixer_jax.data import transforms
+from mixer_jax.data.decode import EXTENSIONS, ImageError, as_rgb
+from mixer_jax.errors import ConfigError
+from mixer_jax.evaluators import predictions
+from mixer_jax.runtime import mesh
+from mixer_jax.steps.infer_steps import make_predict_step
+from mixer_jax.training.input import eval_batches
+from mixer_jax.weights import trained
+from mixer_jax.weights.trained import Trained
+
+logger = logging.getLogger("mixer_jax")
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a model takes an image for.
+
+    Attributes:
+      file: the image.
+      classes: class numbers, most probable first; empty if the file cannot be read.
+      names: what these are called.
+      probabilities: of each of them.
+      error: why the file cannot be read, or None.
+    """
+
+    file: str
+    classes: list[int]
+    names: list[str]
+    probabilities: list[float]
+    error: str | None = None
+
+
+def find_images(paths: list[str]) -> list[Path]:
+    """Returns the images that are named, and of folders all below them, in the order of their names.
+
+    Raises:
+      ConfigError: no path is given, there is nothing at one, or a folder has no images.
+    """
+    if not paths:
+        raise ConfigError("no images: name files or folders, python -m mixer_jax predict --checkpoint=... image.jpg")
+    files = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
+            if not found:
+                raise ConfigError(f"{path} has no images; expected files ending in {', '.join(EXTENSIONS)}")
+            files += found
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise ConfigError(f"{path}: there is no such file or folder")
+    return files
+
+
+def names_of(model: Trained, file: Path | None) -> list[str]:
+    """Returns the names of a model's classes: those of a file, or its own; where these are not known, their numbers."""
+    if file:
+        return trained.read_class_names(file, model.require_head())
+    names = model.class_names()
+    if names is None:
+        logger.warning("the names of the classes of %s are not known: --class_names=<file> gives them", model.source)
+        names = [f"class {number}" for number in range(model.require_head())]
+    return names
+
+
+def predict(
+    model: Trained, files: list[Path], names: list[str], *, top: int = 5, batch_size: int | None = None
+) -> list[Prediction]:
+    """Predicts the classes of images, in batches; a progress bar shows on a terminal.
+
+    Args:
+      model: a model with a head.
+      files: the images.
+      names: of the model's classes.
+      top: how many classes of each.
+      batch_size: images of a batch over all devices; None: 32 for each.
+
+    Returns:
+      A prediction for each file, in order.
+
+    Raises:
+      ConfigError: the model has no head, or the batch does not divide over the devices.
+    """
+    device_mesh = mesh.create()
+    everywhere = mesh.replicated(device_mesh)
+    step = make_predict_step(model.model(), loss=model.loss, top=top)
+    config = ConfigDict({"data": base.get_config().data, "eval": {"batch_size": batch_size or 32 * device_mesh.size}})
+    config.data.workers = 0  # the errors of unreadable files are collected in this process
+    shown = model.eval_transform()
+    source = _Files(files, exif_orientation=shown["exif_orientation"])
+    transform = transforms.make_eval_transform(**shown)
+    batches = eval_batches(config, source, transform, device_mesh)
+    seen = predictions.concatenated(
+        predictions.over(
+            jax.jit(step, out_shardings=everywhere),
+            jax.device_put(model.weights.params, everywhere),
+            batches(),
+            examples=len(files),
+            title="predict",
+        )
+    )
+    found = []
+    for index, file in enumerate(files):
+        if index in source.errors:
+            found.append(Prediction(str(file), [], [], [], source.errors[index]))
+            continue
+        classes = seen["classes"][index].tolist()
+        probabilities = seen["probabilities"][index].tolist()
+        found.append(Prediction(str(file), classes, [names[number] for number in classes], probabilities))
+    return found
+
+
+class _Files:
+    """Image files, one after the other; in the place of one that cannot be read stands a black pixel, and its error."""
+
+    def __init__(self, files: list[Path], *, exif_orientation: bool):
+        self._files = files
+        self._exif_orientation = exif_orientation
+        self.errors = {}
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> dict:
+        try:
+            image = as_rgb(self._files[index].read_bytes(), exif_orientation=self._exif_orientation)
+        except (OSError, ImageError) as error:
+            self.errors[index] = str(error)
+            image = np.zeros((1, 1, 3), np.uint8)
+        return {"image": image, "label": -1}
+
+    def describe(self, index: int) -> str:
+        """Returns the path of the file."""
+        return str(self._files[index])
+
+
+def print_table(found: list[Prediction]) -> None:
+    """Prints a line for each image that could be read, and below it its classes with their probabilities."""
+    for prediction in found:
+        if prediction.error is None:
+            print(prediction.file)
+        for name, probability in zip(prediction.names, prediction.probabilities, strict=True):
+            print(f"  {probability:7.2%}  {name}")
+
+
+def writer(path: Path) -> Callable[[list[Prediction]], None]:
+    """Returns what writes predictions to a file; raises a ConfigError if it is neither .csv nor .json, or no place."""
+    writers = {".csv": _write_csv, ".json": _write_json}
+    if path.suffix not in writers:
+        raise ConfigError(f"--output={path}; expected a file ending in .csv or .json")
+    try:
+        path.open("a").close()  # before the work, not after it
+    except OSError as error:
+        raise ConfigError(f"--output={path} cannot be written: {error.strerror}") from error
+    return functools.partial(writers[path.suffix], path)
+
+
+def _write_csv(path: Path, found: list[Prediction]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = csv.writer(file)
+        rows.writerow(["file", "rank", "class", "name", "probability", "error"])
+        for prediction in found:
+            if prediction.error:
+                rows.writerow([prediction.file, "", "", "", "", prediction.error])
+            ranked = zip(prediction.classes, prediction.names, prediction.probabilities, strict=True)
+            for rank, (number, name, probability) in enumerate(ranked, start=1):
+                rows.writerow([prediction.file, rank, number, name, f"{probability:.6g}", ""])
+
+
+def _write_json(path: Path, found: list[Prediction]) -> None:
+    path.write_text(json.dumps([dataclasses.asdict(prediction) for prediction in found], indent=2) + "\n")

@@ -1,0 +1,1 @@
+"""What happens in one step, as pure functions."""

@@ -1,0 +1,90 @@
+"""From a config to batches on the devices."""
+
+from collections.abc import Callable, Iterator
+
+import jax
+from ml_collections import ConfigDict
+
+from mixer_jax.data import batches, sources, transforms
+from mixer_jax.errors import ConfigError
+from mixer_jax.runtime import hardware, mesh
+from mixer_jax.steps.types import Batch
+
+_MOST_THREADS = 16  # by default: of more, most would wait for Python, which runs on one core of a process
+
+
+def open_split(config: ConfigDict, split: str) -> sources.Source:
+    """Opens a split of a config's data set; raises a ConfigError where that cannot be done."""
+    data = config.data
+    return sources.create(
+        data.source,
+        split=split,
+        data_dir=data.data_dir,
+        num_classes=data.num_classes,
+        image_size=data.image_size,
+    )
+
+
+def train_batches(
+    config: ConfigDict, source: sources.Source, total_steps: int, device_mesh: jax.sharding.Mesh
+) -> Callable[[int], Iterator[Batch]]:
+    """Returns what makes the global batches of a training from a step on; raises a ConfigError for a wrong value."""
+    transform = transforms.make_train_transform(
+        size=config.data.image_size, exif_orientation=config.data.exif_orientation, **config.data.train
+    )
+    seed, batch_size, reading = config.seed, config.batch_size, _reading(config)
+
+    def from_step(start: int) -> Iterator[Batch]:
+        host_batches = batches.train_batches(
+            source,
+            transform,
+            seed=seed,
+            batch_size=batch_size,
+            start=start,
+            stop=total_steps,
+            **reading,
+        )
+        return mesh.to_devices(host_batches, device_mesh)
+
+    return from_step
+
+
+def eval_batches(
+    config: ConfigDict, source: sources.Source, transform: Callable[[dict], dict], device_mesh: jax.sharding.Mesh
+) -> Callable[[], Iterator[Batch]]:
+    """Returns what makes the batches of a whole data set on the devices, padded and masked, as often as it is called.
+
+    Args:
+      config: with the keys eval.batch_size and data.{workers,threads,prefetch} of configs/base.py.
+      source: the data set.
+      transform: record -> {"image": uint8 (height, width, 3), "label": int32}.
+      device_mesh: where the batches go.
+
+    Raises:
+      ConfigError: a value is wrong; the message names its key.
+    """
+    batch_size, reading = config.eval.batch_size, _reading(config)
+    mesh.check_batch_size("eval.batch_size", batch_size, device_mesh)
+
+    def all_batches() -> Iterator[Batch]:
+        host_batches = batches.eval_batches(source, transform, batch_size=batch_size, **reading)
+        return mesh.to_devices(host_batches, device_mesh)
+
+    return all_batches
+
+
+def _reading(config: ConfigDict) -> dict:
+    """Returns how this host reads its share of every batch."""
+    for key in ("workers", "threads"):
+        if (config.data[key] or 0) < 0:
+            raise ConfigError(f"config.data.{key}={config.data[key]}; expected 0 or a positive number")
+    if config.data.prefetch < 1:
+        raise ConfigError(f"config.data.prefetch={config.data.prefetch}; expected a positive number of batches")
+    threads = config.data.threads
+    return {
+        "host": jax.process_index(),
+        "hosts": jax.process_count(),
+        "workers": config.data.workers,
+        "threads": min(hardware.cpu_cores(), _MOST_THREADS) if threads is None else threads,
+        "prefetch": config.data.prefetch,
+    }

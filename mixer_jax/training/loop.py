@@ -1,0 +1,107 @@
+"""The training loop: runs the objects that it is given, and never sees a config."""
+
+import collections
+import logging
+from collections.abc import Callable, Iterator
+
+import jax
+
+from mixer_jax.steps.state import TrainState
+from mixer_jax.steps.types import Batch, Evaluator, TrainStep
+from mixer_jax.training.progress import TrainReport
+from mixer_jax.workdir.checkpoints import Checkpoints
+from mixer_jax.workdir.metric_files import metric_writers
+
+logger = logging.getLogger("mixer_jax")
+
+# Steps handed to the device before the host waits for the oldest: enough to keep the device busy, few enough that the
+# batches they hold stay small.
+_IN_FLIGHT = 4
+
+
+def train(
+    state: TrainState,
+    *,
+    train_step: TrainStep,
+    batches: Iterator[Batch],
+    stop: int,
+    evaluators: dict[str, Evaluator],
+    checkpoints: Checkpoints,
+    run: dict,
+    report: TrainReport,
+    writer: metric_writers.MetricWriter,
+    eval_every: int,
+    checkpoint_every: int,
+    evaluate_checkpoints: bool,
+    actions: list[Callable[[int], object]],
+    interrupted: Callable[[], bool],
+) -> tuple[TrainState, dict[str, float]]:
+    """Trains from the state's step to step `stop`.
+
+    Args:
+      state: where to start; its buffers are donated.
+      train_step: (state, batch) -> (state, metrics), jitted.
+      batches: the global batches of steps state.step, state.step + 1, ...
+      stop: the last step.
+      evaluators: by name of the split, (state, interrupted) -> metrics.
+      checkpoints: where the state is saved.
+      run: what is saved beside the state; "core_days" is added.
+      report: takes the training metrics.
+      writer: takes the evaluation metrics, as "eval/<split>/<metric>".
+      eval_every: evaluate every so many steps, and at the end.
+      checkpoint_every: save every so many steps, and at the end.
+      evaluate_checkpoints: whether to evaluate whenever a checkpoint is saved.
+      actions: called with the step after every step.
+      interrupted: asked after every step and before every batch of an evaluation; if it says yes, the state is saved,
+        without an evaluation, and the loop ends.
+
+    Returns:
+      The last state, and the evaluation metrics of it: empty if it was not evaluated, because of an interruption.
+    """
+    in_flight = collections.deque()
+    metrics = {}
+    for step in range(int(state.step) + 1, stop + 1):
+        state, train_metrics = train_step(state, next(batches))
+        report.step_done(step, train_metrics)
+        for action in actions:
+            action(step)
+        in_flight.append(train_metrics)
+        if len(in_flight) > _IN_FLIGHT:
+            jax.block_until_ready(in_flight.popleft())
+        ending = interrupted()
+        saving = ending or step % checkpoint_every == 0 or step == stop
+        evaluating = step % eval_every == 0 or step == stop or (saving and evaluate_checkpoints and not ending)
+        if not (evaluating or saving):
+            continue
+        with report.paused():
+            metrics = evaluate(state, evaluators, interrupted) if evaluating else {}
+            ending = ending or interrupted()
+            if metrics:
+                writer.write_scalars(step, metrics)
+            if saving or ending:
+                checkpoints.save(state, run={**run, "core_days": report.core_days}, metrics=metrics)
+        if ending:
+            break
+    report.flush()
+    checkpoints.wait()
+    return state, metrics
+
+
+def evaluate(state: TrainState, evaluators: dict[str, Evaluator], interrupted: Callable[[], bool]) -> dict[str, float]:
+    """Runs every evaluator on a state, and returns {"eval/<split>/<metric>": value}, or {} if it is interrupted."""
+    metrics = {}
+    for split, evaluator in evaluators.items():
+        values = evaluator(state, interrupted)
+        if not values:
+            logger.info("step %d: the evaluation is left, to save before the run ends", int(state.step))
+            return {}
+        metrics |= {f"eval/{split}/{name}": value for name, value in values.items()}
+        logger.info(
+            "step %d: %s top-1 %.4f, loss %.4f on %d examples",
+            int(state.step),
+            split,
+            values["top1"],
+            values["loss"],
+            values["examples"],
+        )
+    return metrics

@@ -1,0 +1,141 @@
+"""From a config to the training step and all that it needs but data."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from mixer_jax.errors import ConfigError
+from mixer_jax.models import registry as models
+from mixer_jax.runtime import mesh
+from mixer_jax.steps import losses
+from mixer_jax.steps import optimizer as optim
+from mixer_jax.steps import state as state_lib
+from mixer_jax.steps.train_step import make_train_step
+from mixer_jax.steps.types import TrainStep
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What of a config's program needs no data.
+
+    Attributes:
+      mesh: the device mesh.
+      total_steps: length of the training.
+      model: the model.
+      abstract_state: the state's shapes, types and shardings, as ShapeDtypeStructs.
+      init: key -> state at step 0, jitted; no device holds more of it than its share.
+      train_step: (state, batch) -> (state, metrics), jitted; the state is donated.
+      abstract_batch: shapes, types and shardings of a global batch, as ShapeDtypeStructs.
+    """
+
+    mesh: jax.sharding.Mesh
+    total_steps: int
+    model: nn.Module
+    abstract_state: state_lib.TrainState
+    init: Callable[[jax.Array], state_lib.TrainState]
+    train_step: TrainStep
+    abstract_batch: dict[str, jax.ShapeDtypeStruct]
+
+
+def build_training(
+    config: ConfigDict,
+    device_mesh: jax.sharding.Mesh,
+    *,
+    num_examples: int,
+    observe: Callable[[dict, dict, dict], dict] | None = None,
+) -> Training:
+    """Builds the objects of a config that need no data.
+
+    Args:
+      config: a recipe, with the keys of configs/base.py.
+      device_mesh: where the training runs.
+      num_examples: size of the training data.
+      observe: adds to the metrics of the training step, as `step.make_train_step` says.
+
+    Returns:
+      The training.
+
+    Raises:
+      ConfigError: a value is wrong; the message names its key.
+    """
+    if config.accumulation_steps < 1:
+        raise ConfigError(f"config.accumulation_steps={config.accumulation_steps}; expected a positive number")
+    mesh.check_batch_size("batch_size", config.batch_size, device_mesh, parts=config.accumulation_steps)
+    if not 0 <= config.seed < 2**32:
+        raise ConfigError(f"config.seed={config.seed}; expected an integer in [0, 2**32)")
+    if config.mixup < 0:
+        raise ConfigError(f"config.mixup={config.mixup}; expected 0 for none, or a positive parameter")
+    total_steps = training_steps(
+        steps=config.steps, epochs=config.epochs, batch_size=config.batch_size, num_examples=num_examples
+    )
+    model = models.create(**config.model, num_classes=config.data.num_classes)
+    if config.data.image_size % model.patch_size:
+        raise ConfigError(
+            f"config.data.image_size={config.data.image_size} is no multiple of {config.model.name}'s "
+            f"patch_size={model.patch_size}"
+        )
+    schedule = optim.create_schedule(**config.schedule, total_steps=total_steps)
+    optimizer = optim.create(**config.optimizer, schedule=schedule)
+    train_step = make_train_step(
+        model,
+        optimizer,
+        loss=losses.create(**config.loss),
+        schedule=schedule,
+        seed=config.seed,
+        mixup=config.mixup,
+        nonfinite=config.nonfinite,
+        accumulation_steps=config.accumulation_steps,
+        gather=functools.partial(mesh.gather, device_mesh),
+        observe=observe,
+    )
+    init = state_lib.make_init(model, optimizer, image_size=config.data.image_size)
+    abstract_state = state_lib.abstract(init, device_mesh)
+    state_sharding = jax.tree.map(lambda x: x.sharding, abstract_state)
+    return Training(
+        mesh=device_mesh,
+        total_steps=total_steps,
+        model=model,
+        abstract_state=abstract_state,
+        init=jax.jit(init, out_shardings=state_sharding),
+        train_step=jax.jit(train_step, donate_argnums=0, out_shardings=(state_sharding, mesh.replicated(device_mesh))),
+        abstract_batch=_abstract_batch(config, device_mesh),
+    )
+
+
+def _abstract_batch(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:
+    images, size = config.batch_size, config.data.image_size
+    sharding = mesh.batch_sharding(device_mesh)
+    return {
+        "image": jax.ShapeDtypeStruct((images, size, size, 3), jnp.uint8, sharding=sharding),
+        "label": jax.ShapeDtypeStruct((images,), jnp.int32, sharding=sharding),
+        "replaced": jax.ShapeDtypeStruct((images,), jnp.bool_, sharding=sharding),
+    }
+
+
+def training_steps(*, steps: int | None, epochs: float | None, batch_size: int, num_examples: int) -> int:
+    """Returns the number of training steps that a config asks for.
+
+    Args:
+      steps: config.steps; takes precedence when it is set.
+      epochs: config.epochs, passes over the training data; the last part of a step is left out.
+      batch_size: examples of a step, over all devices.
+      num_examples: size of the training data.
+
+    Raises:
+      ConfigError: neither is set, or one is not positive.
+    """
+    if steps is None and epochs is None:
+        raise ConfigError("config.steps and config.epochs are both None; set one of them")
+    key, value = ("steps", steps) if steps is not None else ("epochs", epochs)
+    if value <= 0:
+        raise ConfigError(f"config.{key}={value}; expected a positive number")
+    if steps is not None:
+        return steps
+    if (whole := int(epochs * num_examples / batch_size)) < 1:
+        raise ConfigError(f"config.epochs={epochs} of {num_examples} examples is no step of {batch_size}; raise it")
+    return whole

@@ -1,0 +1,1 @@
+"""Models that have been trained, in and out of files."""

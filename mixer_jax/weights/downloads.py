@@ -1,0 +1,82 @@
+"""The weights that the authors published: their addresses, and a cache of what was downloaded, with checksums."""
+
+import hashlib
+import http.client
+import os
+import shutil
+import urllib.request
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mixer_jax.config.checks import one_of
+from mixer_jax.errors import ConfigError
+
+# Mixer-B/16 and L/16, pre-trained on ImageNet and ImageNet-21k; no others were published.
+NAMES = ("imagenet1k/Mixer-B_16", "imagenet1k/Mixer-L_16", "imagenet21k/Mixer-B_16", "imagenet21k/Mixer-L_16")
+_SITE = "https://storage.googleapis.com/mixer_models"  # gs://mixer_models
+_SILENCE = 60  # seconds without an answer after which a download is given up
+
+
+def default_cache_dir() -> Path:
+    """Returns mixer_jax/ in $XDG_CACHE_HOME, or where that is not set in ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mixer_jax"
+
+
+def fetch(name: str, cache_dir: Path | None = None) -> Path:
+    """Returns the file of published weights, downloaded if the cache does not have it.
+
+    The authors published no checksums. So the SHA-256 of a file is recorded beside it, as <file>.sha256, when it is
+    first used, and every later use checks it.
+
+    Args:
+      name: one of `NAMES`.
+      cache_dir: the cache; by default `default_cache_dir()`. The file is <cache_dir>/<name>.npz.
+
+    Raises:
+      ConfigError: the name is unknown, the download fails, or the file is not what it was.
+    """
+    one_of("source", name, NAMES)
+    path = (default_cache_dir() if cache_dir is None else cache_dir) / f"{name}.npz"
+    if not path.exists():
+        url = f"{_SITE}/{name}.npz"
+        try:
+            _download(url, path)
+        except (OSError, http.client.HTTPException) as error:
+            raise ConfigError(
+                f"{name}: {url} cannot be downloaded to {path} ({error}); fetch it elsewhere and put it there"
+            ) from error
+    try:
+        _check(path)
+    except OSError as error:
+        raise ConfigError(f"the SHA-256 of {path} cannot be recorded or checked: {error}") from error
+    return path
+
+
+def _download(url: str, path: Path) -> None:
+    """Writes what `url` gives to `path`, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with urllib.request.urlopen(url, timeout=_SILENCE) as response, unfinished.open("wb") as file:
+            size = response.length  # None: the server does not say
+            with tqdm.wrapattr(response, "read", total=size, desc=url, leave=False) as body:
+                shutil.copyfileobj(body, file)
+            if size not in (None, file.tell()):
+                raise OSError(f"{file.tell():,} of {size:,} bytes were received")
+        unfinished.rename(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _check(path: Path) -> None:
+    with path.open("rb") as file:
+        found = f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.name}\n"  # as sha256sum writes it
+    record = path.with_name(f"{path.name}.sha256")
+    if not record.exists():
+        record.write_text(found)
+    elif record.read_text() != found:
+        raise ConfigError(
+            f"{path} has SHA-256 {found.split()[0]}; at its first use it had {record.read_text().split()[0]}, says "
+            f"{record.name}. Remove both files to download it anew, or the second if the file was replaced on purpose"
+        )

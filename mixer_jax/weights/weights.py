@@ -1,0 +1,141 @@
+"""The parameters of a whole model with a record of where each array came from, and what can be made of them."""
+
+import dataclasses
+import re
+from collections.abc import Iterable
+
+import flax.linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from mixer_jax.errors import ConfigError
+from mixer_jax.models import registry as models
+from mixer_jax.models import resolution
+from mixer_jax.models.registry import attributes
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What became of one array.
+
+    Attributes:
+      name: its name in the parameter tree; None if it was left over.
+      key: its key in the file; None if it is newly initialised.
+      shape: its shape after the changes.
+      changes: what was done to it, such as "renamed", "squeezed", "transposed", "cast from float16".
+    """
+
+    name: str | None
+    key: str | None
+    shape: tuple[int, ...]
+    changes: tuple[str, ...] = ()
+
+    def __str__(self):
+        if self.key is None:
+            return f"newly initialised: {self.name} {self.shape}"
+        done = ", ".join(change for change in self.changes if change != "renamed")
+        done = f": {done}" if done else ""
+        if self.name is None:
+            return f"left over: {self.key} {self.shape}{done}"
+        renamed = f" <- {self.key}" if self.key != self.name else ""
+        return f"{self.name} {self.shape}{renamed}{done}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """The parameters of a whole Mixer.
+
+    Attributes:
+      params: the parameter tree, float32 arrays.
+      source: the file that they came from.
+      layout: what its layout is called.
+      entries: what became of each array, in the order of the tree; what was left over comes last.
+    """
+
+    params: dict
+    source: str
+    layout: str
+    entries: tuple[Entry, ...]
+
+    def attributes(self) -> dict:
+        """Returns the keyword arguments with which `models.create` makes the model that these parameters fit."""
+        return attributes({name: array.shape for name, array in flatten_dict(self.params, sep="/").items()})
+
+    def image_size(self) -> int:
+        """Returns the height and width, in pixels, of the square images that the parameters are for."""
+        return resolution.image_size(self.params)
+
+    def create_model(self, **overrides) -> nn.Module:
+        """Makes the model that these parameters fit, with attributes such as dtype or dropout overridden."""
+        return models.create(**self.attributes() | overrides)
+
+    def at_resolution(self, image_size: int, method: str = "block_diagonal") -> "Weights":
+        """Returns the weights for images of another size; arguments and errors are those of `resolution.change`."""
+        params = resolution.change(self.params, image_size, method)
+        shapes = {name: array.shape for name, array in flatten_dict(params, sep="/").items()}
+
+        def changed(entry):
+            shape = shapes.get(entry.name, entry.shape)
+            done = () if shape == entry.shape else (f"{method} from {entry.shape}",)
+            return dataclasses.replace(entry, shape=shape, changes=entry.changes + done)
+
+        return dataclasses.replace(self, params=params, entries=tuple(changed(entry) for entry in self.entries))
+
+    def into(self, init_params: dict, *, new_head: bool = False) -> "Weights":
+        """Fits the weights into a model.
+
+        Args:
+          init_params: the model's initial parameters, a tree of arrays; only the head's values are used, if at all.
+          new_head: whether the model starts with its own initial head, as fine-tuning does.
+
+        Returns:
+          Weights with exactly the arrays of `init_params`. A head that the model has no use for is left over.
+
+        Raises:
+          ConfigError: an array of the model is missing or has another shape, or the model has no place for one; the
+            message names the first such key and both shapes.
+        """
+        ours, target = flatten_dict(self.params, sep="/"), flatten_dict(init_params, sep="/")
+        entries = {entry.name: entry for entry in self.entries if entry.name}
+        params, fitted, left_over = {}, [], [entry for entry in self.entries if not entry.name]
+        for name in in_order({*ours, *target}):
+            here, there = (tuple(tree[name].shape) if name in tree else None for tree in (ours, target))
+            if name.startswith("head/") and (new_head or not there):
+                if here:
+                    left_over.append(dataclasses.replace(entries[name], name=None))
+                if there:
+                    params[name] = target[name]
+                    fitted.append(Entry(name, None, there))
+            elif here != there:
+                raise ConfigError(self._misfit(name, here, there))
+            else:
+                params[name] = ours[name]
+                fitted.append(entries[name])
+        return dataclasses.replace(self, params=unflatten_dict(params, sep="/"), entries=(*fitted, *left_over))
+
+    def _misfit(self, name: str, here: tuple | None, there: tuple | None) -> str:
+        has = f"has shape {here}" if here else "is missing"
+        needed = f"the model needs {there}" if there else "the model has no such array"
+        other_size = name.split("/")[1] == "token_mixing" and here and there
+        hint = "; weights for another image size: Weights.at_resolution, convert --resolution" if other_size else ""
+        return f"{self.source}: {name} {has}; {needed}{hint}"
+
+    def report(self) -> str:
+        """Returns what became of every array: a line each, or one for all that differ in the block's number alone."""
+        loaded = [entry for entry in self.entries if entry.name and entry.key]
+        counts = [f"{len(loaded)} arrays loaded"]
+        kinds = dict.fromkeys(change.split(" from ")[0] for entry in loaded for change in entry.changes)
+        for kind in kinds:
+            counts.append(f"{sum(any(done.startswith(kind) for done in entry.changes) for entry in loaded)} {kind}")
+        counts.append(f"{sum(entry.key is None for entry in self.entries)} newly initialised")
+        counts.append(f"{sum(entry.name is None for entry in self.entries)} left over")
+        lines = {}
+        for entry in self.entries:
+            line = re.sub(r"(MixerBlock_|encoderblock_|blocks\.)\d+", r"\1*", str(entry))
+            lines[line] = lines.get(line, 0) + 1
+        listed = [f"  {line}{f' ({count} times)' if count > 1 else ''}" for line, count in lines.items()]
+        return "\n".join([f"{self.source}, {self.layout} layout: {', '.join(counts)}", *listed])
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Returns names of arrays sorted, with MixerBlock_2 before MixerBlock_10."""
+    return sorted(names, key=lambda name: [int(x) if x.isdigit() else x for x in re.split(r"(\d+)", name)])
