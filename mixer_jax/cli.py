@@ -1,21 +1,26 @@
-"""What the project's commands share: the flag --config and its checks, and what they show on the terminal."""
+"""What the commands share: the flag --config and its checks, and what they show on the terminal."""
 
 import logging
 import re
 import sys
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
-from mixer_jax.errors import ConfigError
+from mixer_jax.config import recipes
 from mixer_jax.config.checks import check_key
+from mixer_jax.errors import ConfigError
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Parses the command line; a config file or key that does not exist is refused with the nearest one named.
+    """Parses the command line; a recipe or key that does not exist is refused with the nearest one named.
+
+    Beside what absl and ml_collections read, `--config` takes the bare name of a recipe, and `--config.<key>=None` sets
+    a key that may be None to it.
 
     Args:
       argv: the command line, program name first; `--config` is a flag of ml_collections.
@@ -26,11 +31,14 @@ def parse_flags(argv: list[str]) -> list[str]:
     # The config is read without its overrides first, because ml_collections meets an unknown key with a traceback.
     alone = flags.FlagValues()
     config = config_flags.DEFINE_config_file("config", None, flag_values=alone, sys_argv=[])
+    absent: list[str] = []
     try:
+        arguments = flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)  # what is in a --flagfile counts, too
+        argv = [argv[0], *_find_recipe(arguments)]
         alone(argv, known_only=True)
         if config.value is not None:
-            _check_overrides(argv, config.value, config_flags.get_config_filename(alone["config"]))
-    except ConfigError as error:
+            argv, absent = _check_overrides(argv, config.value)
+    except (ConfigError, flags.CantOpenFlagFileError) as error:
         fail(error)
     except AttributeError as error:
         _refuse_misspelt_key(error)
@@ -38,7 +46,14 @@ def parse_flags(argv: list[str]) -> list[str]:
     except flags.IllegalFlagValueError as error:
         text, _, refused = str(error).strip().rpartition("ConfigError: ")
         fail(refused if text else error)  # what a recipe itself refuses comes with a traceback around it
-    return app.parse_flags_with_usage(argv)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "configs":
+            raise
+        fail(f"--config: {error}; outside a checkout, a recipe starts from `from mixer_jax.config import base`")
+    positional = app.parse_flags_with_usage(argv)
+    for key in absent:
+        recipes.set_key(flags.FLAGS["config"].value, key, None)
+    return positional
 
 
 def default_workdir(config: str) -> str:
@@ -47,14 +62,7 @@ def default_workdir(config: str) -> str:
     return f"runs/{Path(path).stem}" + (f"-{mode}" if mode else "")
 
 
-def local_path(flag: str, value: str) -> Path:
-    """Returns the path that a flag names, or raises a ConfigError if it is a URL."""
-    if "://" in value:
-        raise ConfigError(f"--{flag}={value} is no local path; a local or mounted folder is needed")
-    return Path(value)
-
-
-def fail(error: object) -> None:
+def fail(error: object) -> NoReturn:
     """Ends the program with an error on one line, without a traceback."""
     sys.exit(f"{Path(sys.argv[0]).name}: {error}")
 
@@ -87,6 +95,43 @@ def label_logging(process: int) -> None:
             handler.setFormatter(logging.Formatter(f"%(asctime)s process {process}: %(message)s", datefmt="%H:%M:%S"))
 
 
+def _find_recipe(arguments: list[str]) -> list[str]:
+    """Returns the arguments with the path of the recipe in the place of its name."""
+    found = list(arguments)
+    for place, argument in enumerate(arguments):
+        if argument == "--":
+            break
+        flag, equals, value = argument.partition("=")
+        if flag not in ("--config", "-config"):
+            continue
+        if equals:
+            found[place] = f"{flag}={recipes.find(value)}"
+        elif place + 1 < len(arguments):
+            found[place + 1] = recipes.find(arguments[place + 1])
+    return found
+
+
+def _check_overrides(argv: list[str], config: ConfigDict) -> tuple[list[str], list[str]]:
+    """Refuses keys that do not exist; returns the arguments that set no key to None, and the keys that others do."""
+    kept, absent = [], []
+    for argument in argv:
+        name, _, value = argument.partition("=")
+        name = name.lstrip("-").removeprefix("no")  # --noconfig.<key> sets a key to False
+        if not (argument.startswith("-") and name.startswith("config.")):
+            kept.append(argument)
+            continue
+        key = name.removeprefix("config.")
+        check_key(config, key)
+        absent = [other for other in absent if other != key]  # the last one counts
+        if value == "None":
+            if key not in recipes.optional_keys(config):
+                raise ConfigError(f"config.{key}=None; it needs a value")
+            absent.append(key)
+        else:
+            kept.append(argument)
+    return kept, absent
+
+
 def _refuse_misspelt_key(error: AttributeError) -> None:
     """Says on one line where a recipe sets a key that its locked config does not have."""
     key = re.search(r'^.?Key "(\w+)" does not exist', str(error))
@@ -95,12 +140,3 @@ def _refuse_misspelt_key(error: AttributeError) -> None:
         nearest = re.search(r'Did you mean "(\w+)"', str(error))
         hint = f"; did you mean {nearest[1]}?" if nearest else ""
         fail(f"{lines[-1].filename}:{lines[-1].lineno}: there is no config key {key[1]}{hint}")
-
-
-def _check_overrides(argv, config, filename):
-    if not Path(filename.partition(":")[0]).is_file():
-        raise ConfigError(f"--config={filename}: there is no such file")
-    for argument in argv[1:]:
-        name = argument.split("=")[0].lstrip("-").removeprefix("no")  # --noconfig.<key> sets a key to False
-        if argument.startswith("-") and name.startswith("config."):
-            check_key(config, name.removeprefix("config."))

@@ -7,3 +7,8 @@ class ConfigError(ValueError):
 
 class RunError(RuntimeError):
     """A run cannot go on; the message says why and what to do, on one line, and needs no traceback."""
+
+
+def in_short(error: Exception) -> str:
+    """Returns the type of an error and the first line of its message."""
+    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])

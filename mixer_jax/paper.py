@@ -1,4 +1,4 @@
-"""The published results: Tables 2 and 3 of the paper, read from paper.csv."""
+"""What the paper and its sources state: Tables 2 and 3, read from paper.csv, and the data sets of the pre-trainings."""
 
 import csv
 import dataclasses
@@ -6,7 +6,24 @@ import functools
 import importlib.resources
 
 SOURCE = "arXiv 2105.01601v4"
-_RECIPE_ENDINGS = {"ImageNet": "i1k", "ImageNet-21k": "i21k", "JFT-300M": "jft"}
+PRETRAINING_SIZE = 224  # pixels
+
+# config.data.source of the recipes -> the paper's data set. The recipes call a large data set of one's own by the last.
+DATA_SETS = {"tfds:imagenet2012": "ImageNet", "tfds:imagenet21k": "ImageNet-21k", "tfds:large": "JFT-300M"}
+# Splits that count as all of a data set's training images.
+WHOLE_SPLITS = {"tfds:imagenet2012": ("train[:99%]", "train"), "tfds:imagenet21k": ("full[51200:]", "full")}
+# Names of published weights begin with these; all were trained for 300 epochs.
+PUBLISHED_WEIGHTS = {"imagenet1k": "ImageNet", "imagenet21k": "ImageNet-21k"}
+PUBLISHED_EPOCHS = 300
+# Examples by (config.data.source, config.data.split), where the data set is not at hand: ILSVRC-2012, ImageNet-21k
+# (fall 2011) as image-net.org counts them, and JFT-300M as the ViT paper does (arXiv 2010.11929, section 4.1).
+EXAMPLES = {
+    ("tfds:imagenet2012", "train[:99%]"): 1_268_355,
+    ("tfds:imagenet21k", "full[51200:]"): 14_145_922,
+    ("tfds:large", "train"): 303_000_000,
+}
+# What Table 2 does not print, (pixels, epochs) of its Mixers; the epochs are those of the same core-days in Table 3.
+_OF_TABLE_2 = {"Mixer-L/16": (448, 300), "Mixer-H/14": (448, 14)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,14 +60,6 @@ class Row:
     extrapolated: bool
     note: str | None
 
-    @property
-    def recipe(self) -> str | None:
-        """The recipe in configs/ that pre-trains it, such as "mixer_b16_i1k"; None where the model is no Mixer."""
-        family, _, variant = self.model.partition("-")
-        if family != "Mixer":
-            return None
-        return f"mixer_{variant.replace('/', '').lower()}_{_RECIPE_ENDINGS[self.pretraining]}"
-
 
 _TYPES = {"table": int, "image_size": int, "epochs": int, "img_sec_core": int, "core_days": int}
 _TYPES |= dict.fromkeys(("imagenet", "real", "avg5", "vtab"), float)
@@ -67,3 +76,25 @@ def rows() -> tuple[Row, ...]:
 def _row(cells: dict[str, str]) -> Row:
     values = {name: _TYPES.get(name, str)(cell) if cell else None for name, cell in cells.items()}
     return Row(**values | {"extrapolated": cells["extrapolated"] == "yes"})
+
+
+def setup_of(row: Row) -> tuple[int | None, float | None] | None:
+    """Returns pixels and epochs of a row, also where Table 2 does not print them; None where they are unknown."""
+    if row.table == 2:
+        return _OF_TABLE_2.get(row.model)
+    return row.image_size, row.epochs
+
+
+def pretraining(model: str | None, source: str, epochs: float | None) -> Row | None:
+    """Returns the row of Table 3 of a pre-training at 224 pixels, or None if the paper has none.
+
+    Args:
+      model: as printed, such as "Mixer-B/16".
+      source: config.data.source.
+      epochs: config.epochs.
+    """
+    for row in rows():
+        setup = (row.table, row.image_size, row.model, row.pretraining, row.epochs)
+        if setup == (3, PRETRAINING_SIZE, model, DATA_SETS.get(source), epochs):
+            return row
+    return None

@@ -13,11 +13,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
-from absl import app
 
-import main
-from mixer_jax import cli
-from mixer_jax.training import run as train
+from mixer_jax import commands
+from mixer_jax.training import run
 from mixer_jax.training.program import build_program
 
 
@@ -47,5 +45,5 @@ def recorded_program(record, seconds):
 if __name__ == "__main__":
     path, pause, *arguments = sys.argv[1:]
     with open(path, "w", buffering=1) as file:
-        train.build_program = recorded_program(file, float(pause))
-        app.run(main.main, argv=["main.py", *arguments], flags_parser=cli.parse_flags)
+        run.build_program = recorded_program(file, float(pause))
+        commands.run(["main.py", "train", *arguments], "main.py")

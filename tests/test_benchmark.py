@@ -102,7 +102,7 @@ with open("/proc/self/statm") as statm:
     used = int(statm.read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + 2**30, used + 2**30))
 sizes = [2, 2**22, 4]
-rows = model_speed._sweep(model_speed._Inference, config, mesh.create(), sizes, 3, seconds=0, rounds=1, peak=1.0)
+rows = model_speed._sweep(model_speed._Inference, config, mesh.create_mesh(), sizes, 3, seconds=0, rounds=1, peak=1.0)
 print(json.dumps(rows))
 """
 
@@ -140,7 +140,7 @@ def test_the_table_has_a_line_for_each_size_and_marks_the_best():
 
 def test_training_runs_the_steps_of_the_recipe(tiny_config):
     tiny_config.model.num_blocks = 1
-    training = model_speed._training(tiny_config, mesh.create(), 2)
+    training = model_speed._training(tiny_config, mesh.create_mesh(), 2)
     batch = model_speed._random_batch(training)
     assert batch["image"].std() > 70  # of uniform bytes it is 73.9
     work = model_speed._Training(training, rng.key(tiny_config.seed, "init"))
@@ -153,7 +153,7 @@ def test_training_runs_the_steps_of_the_recipe(tiny_config):
 
 def test_inference_is_the_forward_pass_without_masks(tiny_config):
     tiny_config.model.num_blocks = 1
-    training = model_speed._training(tiny_config, mesh.create(), 2)
+    training = model_speed._training(tiny_config, mesh.create_mesh(), 2)
     batch = model_speed._random_batch(training)
     key = rng.key(tiny_config.seed, "init")
     work = model_speed._Inference(training, key)
@@ -177,7 +177,7 @@ def test_the_default_sweep_ends_when_two_sizes_in_a_row_bring_nothing(tiny_confi
     monkeypatch.setattr(model_speed._Inference, "__init__", lambda *_: None)
     sizes = [8] * len(rates)
     rows = model_speed._sweep(
-        model_speed._Inference, tiny_config, mesh.create(), sizes, 2, seconds=0, rounds=1, peak=1.0
+        model_speed._Inference, tiny_config, mesh.create_mesh(), sizes, 2, seconds=0, rounds=1, peak=1.0
     )
     assert [row["img_sec_core"] for row in rows] == rates[:measured]
 
@@ -188,7 +188,7 @@ def test_a_known_device_is_held_against_its_published_peak():
 
 
 def test_an_unknown_device_is_held_against_a_measured_product():
-    peak, source = device.peak_flops("float32", mesh.create())
+    peak, source = device.peak_flops("float32", mesh.create_mesh())
     assert peak > 1e8
     assert source == "a matrix product, measured"
 

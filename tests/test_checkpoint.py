@@ -12,7 +12,8 @@ import pytest
 from mixer_jax.errors import ConfigError, RunError
 from mixer_jax.runtime import mesh
 from mixer_jax.steps.state import TrainState, fingerprint
-from mixer_jax.workdir.checkpoints import Checkpoints, read_params
+from mixer_jax.workdir.checkpoints import Checkpoints
+from mixer_jax.workdir.saved import read_params
 
 TOP1, LOSS = "eval/test/top1", "eval/test/loss"
 
@@ -21,7 +22,7 @@ def state_at(step):
     rng = np.random.default_rng(step)
     params = {"Dense_0": {"kernel": rng.normal(size=(8, 4)).astype(np.float32), "bias": np.zeros(4, np.float32)}}
     state = TrainState(step=np.int32(step), params=params, opt_state=(np.int32(step), {"mu": params}))
-    return jax.device_put(state, mesh.replicated(mesh.create()))
+    return jax.device_put(state, mesh.replicated(mesh.create_mesh()))
 
 
 def save(checkpoints, step, **metrics):
@@ -86,7 +87,7 @@ def large_state(data, fsdp):
     params = {"kernel": noise.normal(size=(64, 256)), "small": noise.normal(size=(64, 8)), "bias": noise.normal(size=9)}
     params = {name: value.astype(np.float32) for name, value in params.items()}
     state = TrainState(step=np.int32(3), params=params, opt_state={"mu": params["kernel"] + 1})
-    device_mesh = mesh.create(jax.devices()[: data * fsdp], fsdp=fsdp)
+    device_mesh = mesh.create_mesh(jax.devices()[: data * fsdp], fsdp=fsdp)
     return jax.device_put(state, mesh.state_sharding(device_mesh, state))
 
 
@@ -170,7 +171,7 @@ DAMAGES = {
 def large_state_at(step):
     # Of an array that is too large to lie in Orbax's index, and so outside of the checksums of that.
     noise = np.random.default_rng(step).normal(size=(400, 100)).astype(np.float32)
-    return state_at(step).replace(params={"kernel": jax.device_put(noise, mesh.replicated(mesh.create()))})
+    return state_at(step).replace(params={"kernel": jax.device_put(noise, mesh.replicated(mesh.create_mesh()))})
 
 
 def damaged(directory, steps, damage):

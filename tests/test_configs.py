@@ -13,7 +13,7 @@ from configs import base
 from mixer_jax.config.checks import check_key
 from mixer_jax.config.compare import complete, differences, flatten
 from mixer_jax.errors import ConfigError
-from mixer_jax.models import registry as models
+from mixer_jax.models import registry
 from mixer_jax.suites import defaults as evaluation_defaults
 from mixer_jax.training import run as train
 from mixer_jax.training.program import build_program
@@ -91,6 +91,8 @@ def on_synthetic(config, size):
 # What is not for the objects that are built: train.run reads the ones, sweep.run the others.
 OF_THE_LOOP = {"profile", "checkpoint.keep", "init_from"}
 OF_THE_SWEEP = {"sweep.learning_rates", "sweep.train_split", "sweep.held_out_split"}
+# Read where it is asked for.
+OF_FEWSHOT = {key for key in flatten(base.get_config()) if key.startswith("eval.fewshot.")}
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -100,7 +102,7 @@ def test_recipe_builds_all_its_objects_and_reads_all_its_keys(name):
     if config.data.source != "digits":
         on_synthetic(config, IMAGES[name.rpartition("_")[2]])
     program = build_program(Recorder(config, read))
-    assert set(flatten(config)) - read == OF_THE_LOOP | OF_THE_SWEEP
+    assert set(flatten(config)) - read == OF_THE_LOOP | OF_THE_SWEEP | OF_FEWSHOT
     assert set(program.evaluators) == set(config.eval.splits)
     shapes = jax.eval_shape(program.init, jax.random.key(0))
     batch = {
@@ -117,7 +119,7 @@ def test_a_run_reads_the_keys_of_the_loop(tiny_config, tmp_path):
     read = set()
     tiny_config.steps = 1
     tiny_config.schedule.warmup_steps = 0
-    train.run(Recorder(tiny_config, read), tmp_path)
+    train.train(Recorder(tiny_config, read), tmp_path)
     assert read >= OF_THE_LOOP
 
 
@@ -139,7 +141,7 @@ def test_recipe_is_the_papers(name):
         config.model.stoch_depth,
     ) == TABLE_4[name]
     assert config.model.name == name.rpartition("_")[0]
-    assert config.model.name in models.VARIANTS
+    assert config.model.name in registry.variants()
     # Section 3: the same in all runs.
     assert train_transform.randaugment_layers in (0, 2)
     assert (config.batch_size, config.data.image_size, config.schedule.warmup_steps) == (4096, 224, 10_000)
@@ -291,7 +293,7 @@ def test_smoke_mode_trains_evaluates_and_saves(tmp_path):
     config.data.evaluate.resize = 72
     config.model.num_blocks = 2  # a small model of the family, and of the recipe everything else
     config.model.hidden_dim = config.model.tokens_mlp_dim = config.model.channels_mlp_dim = 32
-    result = train.run(config, tmp_path)
+    result = train.train(config, tmp_path)
     assert result.step == 3
     assert result.metrics["eval/val/examples"] == 20
     assert result.checkpoint.is_dir()
@@ -386,7 +388,10 @@ WRONG_VALUES = {
     "data.split": ("trian", "'trian' is unknown; did you mean 'train'"),
     "optimizer.momentum_dtype": ("float16", "config.optimizer.momentum_dtype='float16' is unknown"),
     "data.train.crop": ("pda", "config.data.train.crop='pda' is unknown"),
-    "model.patch_size": (3, "config.data.image_size=8 is no multiple of mixer's patch_size=3"),
+    "model.patch_size": (
+        3,
+        "config.data.image_size=8 is no size for .*'mixer': image size 8x8 is no multiple of patch_size=3",
+    ),
 }
 
 
@@ -395,7 +400,7 @@ def test_a_wrong_value_is_refused_by_its_key(tiny_config, tmp_path, key):
     value, message = WRONG_VALUES[key]
     tiny_config.update_from_flattened_dict({key: value})
     with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
-        train.run(tiny_config, tmp_path)
+        train.train(tiny_config, tmp_path)
     assert not (tmp_path / "checkpoints").exists() or not list((tmp_path / "checkpoints").iterdir())
 
 

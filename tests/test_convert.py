@@ -10,21 +10,25 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mixer_jax.models import registry as models
-from mixer_jax.models import resolution
+from mixer_jax.config import base
+from mixer_jax.models import registry, resolution
 from mixer_jax.steps import state as state_lib
-from mixer_jax.weights import load as pretrained
+from mixer_jax.weights.load import load_weights
 from mixer_jax.workdir.checkpoints import Checkpoints
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_a_checkpoint_becomes_a_timm_file_at_twice_the_resolution(tmp_path):
-    model = models.create("mixer", 5, patch_size=4, num_blocks=1, hidden_dim=8, tokens_mlp_dim=6, channels_mlp_dim=16)
+    config = base.get_config()
+    sizes = {"patch_size": 4, "num_blocks": 1, "hidden_dim": 8, "tokens_mlp_dim": 6, "channels_mlp_dim": 16}
+    config.model.update({"name": "mixer", **sizes})
+    config.data.update({"num_classes": 5, "image_size": 8})
+    model = registry.create_model("mixer", 5, **sizes)
     state = state_lib.make_init(model, optax.sgd(0.1, momentum=0.9), image_size=8)(jax.random.key(0))
     state = state.replace(step=jnp.int32(7))
     with contextlib.closing(Checkpoints(tmp_path / "checkpoints", keep=1, best=None)) as checkpoints:
-        checkpoints.save(state, run={}, metrics={})
+        checkpoints.save(state, run={"config": config.to_dict()}, metrics={})
     target = tmp_path / "larger.safetensors"
     result = subprocess.run(
         [
@@ -37,8 +41,8 @@ def test_a_checkpoint_becomes_a_timm_file_at_twice_the_resolution(tmp_path):
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    weights = pretrained.load(target)
-    assert weights.image_size() == 16
+    weights = load_weights(target)
+    assert weights.image_size == 16
     expected = resolution.change(jax.device_get(state.params), 16)
     jax.tree.map(np.testing.assert_array_equal, weights.params, expected)
     lines = result.stdout.splitlines()

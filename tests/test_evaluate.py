@@ -13,15 +13,15 @@ import pytest
 import tensorflow_datasets as tfds
 from tiny_tfds import write
 
-from mixer_jax.suites import defaults as evaluate_config
 from mixer_jax.data import sources
 from mixer_jax.errors import ConfigError
-from mixer_jax.evaluators import fewshot
-from mixer_jax.models import registry as models
+from mixer_jax.evaluators import probes
+from mixer_jax.models import registry
 from mixer_jax.steps.infer_steps import scale_pixels
 from mixer_jax.suites import choices, finetuned, frozen
-from mixer_jax.weights import load as pretrained
-from mixer_jax.weights import trained
+from mixer_jax.suites import defaults as evaluate_config
+from mixer_jax.weights.trained import load_trained
+from tests.weight_files import save_params
 
 ROOT = pathlib.Path(__file__).parents[1]
 TINY = {"patch_size": 4, "num_blocks": 1, "hidden_dim": 8, "tokens_mlp_dim": 4, "channels_mlp_dim": 16}
@@ -29,11 +29,11 @@ TINY = {"patch_size": 4, "num_blocks": 1, "hidden_dim": 8, "tokens_mlp_dim": 4, 
 
 def save_model(path, *, num_classes=10, image_size=8):
     """Writes random weights, none of them zero, to a file."""
-    model = models.create("mixer", num_classes, **TINY)
+    model = registry.create_model("mixer", num_classes, **TINY)
     params = model.init(jax.random.key(0), jnp.zeros((1, image_size, image_size, 3)))["params"]
     draw = np.random.default_rng(2)
-    pretrained.save(path, jax.tree.map(lambda x: draw.normal(size=x.shape).astype(np.float32), params))
-    return trained.read(str(path))
+    save_params(path, jax.tree.map(lambda x: draw.normal(size=x.shape).astype(np.float32), params))
+    return load_trained(str(path))
 
 
 @pytest.fixture
@@ -118,8 +118,8 @@ def test_fewshot_probes_the_features_before_the_head(tmp_path, config):
     for shots in (2, 5):
         scores = []
         for seed in (0, 3):
-            chosen = fewshot.choose(labels, num_classes=10, shots=shots, seed=seed)
-            predicted = fewshot.probe(features[chosen], labels[chosen], test_features, num_classes=10)
+            chosen = probes.choose(labels, num_classes=10, shots=shots, seed=seed)
+            predicted = probes.probe(features[chosen], labels[chosen], test_features, num_classes=10)
             scores.append(np.mean(np.asarray(predicted) == test_labels))
             assert metrics[f"fewshot/{shots}/seed_{seed}/top1"] == pytest.approx(scores[-1], abs=0.01)
         assert metrics[f"fewshot/{shots}/top1"] == pytest.approx(np.mean(scores), abs=0.01)
@@ -236,7 +236,7 @@ def test_avg5_fine_tunes_at_the_size_that_is_asked_for(tmp_path, short):
     final = json.loads((tmp_path / "avg5" / "pets" / "final" / "config.json").read_text())
     assert (final["data"]["image_size"], final["model"]["tokens_mlp_dim"]) == (24, 36)
     short.image_size = 12
-    with pytest.raises(ConfigError, match="12 pixels are no multiple of the 8 that .*digits.npz is for"):
+    with pytest.raises(ConfigError, match="digits.npz at 12 pixels: from 8 to 12 pixels is no whole factor"):
         finetuned.avg5(model, short, tmp_path / "avg5")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mixer_jax.errors import ConfigError
-from mixer_jax.evaluators import fewshot
+from mixer_jax.evaluators import probes
 
 
 def reference(features, labels, test_features, num_classes, l2=2.0**10, constant=100.0):
@@ -28,7 +28,7 @@ def test_the_probe_is_the_ridge_regression_of_numpy(shots):
     test_labels = np.arange(4).repeat(50)
     test_features = (centres[test_labels] + rng.normal(size=(200, 48))).astype(np.float32) * 3 + 7
     scores = reference(features, labels, test_features, 4)
-    predicted = np.asarray(fewshot.probe(features, labels, test_features, num_classes=4))
+    predicted = np.asarray(probes.probe(features, labels, test_features, num_classes=4))
     best, second = np.sort(scores, axis=1)[:, :-3:-1].T
     clear = best - second > 1e-4 * np.abs(scores).max()  # float32 cannot tell what is nearer
     assert clear.sum() > 190
@@ -38,7 +38,7 @@ def test_the_probe_is_the_ridge_regression_of_numpy(shots):
 def test_a_stronger_penalty_gives_other_predictions():
     rng = np.random.default_rng(0)
     features, labels = rng.normal(size=(60, 8)).astype(np.float32), rng.integers(0, 3, 60)
-    weak, strong = (np.asarray(fewshot.probe(features, labels, features, num_classes=3, l2=l2)) for l2 in (1.0, 1e6))
+    weak, strong = (np.asarray(probes.probe(features, labels, features, num_classes=3, l2=l2)) for l2 in (1.0, 1e6))
     np.testing.assert_array_equal(weak, reference(features, labels, features, 3, 1.0).argmax(axis=1))
     assert (weak != strong).any()
 
@@ -47,25 +47,25 @@ def test_the_constant_feature_is_the_one_that_is_asked_for():
     rng = np.random.default_rng(1)
     labels = np.r_[np.zeros(30, int), np.ones(90, int)]  # so that the bias tells
     features, test = rng.normal(size=(120, 6)).astype(np.float32), rng.normal(size=(200, 6)).astype(np.float32)
-    found = np.asarray(fewshot.probe(features, labels, test, num_classes=2, l2=100.0, constant=0.1))
+    found = np.asarray(probes.probe(features, labels, test, num_classes=2, l2=100.0, constant=0.1))
     np.testing.assert_array_equal(found, reference(features, labels, test, 2, 100.0, 0.1).argmax(axis=1))
-    assert (found != np.asarray(fewshot.probe(features, labels, test, num_classes=2, l2=100.0))).any()
+    assert (found != np.asarray(probes.probe(features, labels, test, num_classes=2, l2=100.0))).any()
 
 
 def test_the_choice_is_balanced_seeded_and_by_one_generator():
     labels = np.random.default_rng(5).integers(0, 6, 300)
-    chosen = fewshot.choose(labels, num_classes=6, shots=5, seed=1)
+    chosen = probes.choose(labels, num_classes=6, shots=5, seed=1)
     np.testing.assert_array_equal(labels[chosen], np.repeat(np.arange(6), 5))
     assert len(set(chosen)) == 30
     rng = np.random.default_rng(1)
     expected = [rng.permutation([i for i, label in enumerate(labels) if label == number])[:5] for number in range(6)]
     np.testing.assert_array_equal(chosen, np.concatenate(expected))
-    np.testing.assert_array_equal(chosen, fewshot.choose(labels, num_classes=6, shots=5, seed=1))
-    assert (chosen != fewshot.choose(labels, num_classes=6, shots=5, seed=2)).any()
-    fewer = fewshot.choose(labels, num_classes=6, shots=1, seed=1)
+    np.testing.assert_array_equal(chosen, probes.choose(labels, num_classes=6, shots=5, seed=1))
+    assert (chosen != probes.choose(labels, num_classes=6, shots=5, seed=2)).any()
+    fewer = probes.choose(labels, num_classes=6, shots=1, seed=1)
     np.testing.assert_array_equal(fewer, chosen[::5])  # one shot is the first of five
 
 
 def test_too_few_examples_of_a_class_are_named():
     with pytest.raises(ConfigError, match="10 images of each class are needed, .* has 3 of class 1"):
-        fewshot.choose(np.array([0] * 10 + [1] * 3), num_classes=2, shots=10, seed=0)
+        probes.choose(np.array([0] * 10 + [1] * 3), num_classes=2, shots=10, seed=0)

@@ -154,7 +154,7 @@ def final_state(workdir):
 def one_process(tmp_path_factory):
     """The work directory of a run on the devices of this process."""
     workdir = tmp_path_factory.mktemp("one")
-    train.run(tiny_config(), workdir)
+    train.train(tiny_config(), workdir)
     return workdir
 
 
@@ -239,7 +239,7 @@ def assert_trained_on_each_position_once(starts):
     positions = [image for step in range(STEPS) for image in trained[step]]
     undisturbed = build_program(tiny_config()).train_batches(0)
     assert positions == [image for batch in undisturbed for image in digests(np.asarray(batch["image"]))]
-    scans = sources.create("digits", split="train", data_dir=None, num_classes=10, image_size=8)
+    scans = sources.open_with_classes("digits", split="train", data_dir=None, num_classes=10, image_size=8)
     known = {digest for i in range(len(scans)) for digest in digests([scans[i]["image"]])}
     assert len(known) == len(scans)
     for start in range(0, len(positions), len(scans)):  # epoch by epoch
@@ -339,11 +339,12 @@ def python(program, **changes):
 def test_on_tpus_jax_finds_the_others_by_itself_and_elsewhere_nothing_starts():
     program = """
 import jax
-from mixer_jax import config, hosts
+from mixer_jax.errors import ConfigError
+from mixer_jax.runtime import hosts
 try:
     hosts.start(None, None, None)
     print(jax.distributed.is_initialized())
-except config.ConfigError as error:
+except ConfigError as error:
     print("ConfigError" if "TPU_SKIP_MDS_QUERY=1" in str(error) else error)
 """
     # What JAX sees on a worker of a TPU slice; its devices are not asked for.
@@ -360,8 +361,8 @@ except config.ConfigError as error:
 def test_a_signal_before_the_first_step_of_connected_processes_is_not_lost():
     program = f"""
 import os, signal, time
-from mixer_jax import hosts
-from mixer_jax.interrupt import InterruptRequest
+from mixer_jax.runtime import hosts
+from mixer_jax.runtime.interrupt import InterruptRequest
 hosts.start("localhost:{free_port()}", 1, 0)
 with InterruptRequest() as interrupt:
     os.kill(os.getpid(), signal.SIGINT)

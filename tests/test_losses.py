@@ -35,24 +35,24 @@ def float32(*arrays):
 @pytest.mark.parametrize("name", REFERENCES)
 def test_losses_agree_with_numpy(name, smoothing):
     smoothed = (1 - smoothing) * TARGETS + smoothing / 5
-    actual = losses.create(name, smoothing)(*float32(LOGITS, TARGETS))
+    actual = losses.create_loss(name, smoothing)(*float32(LOGITS, TARGETS))
     np.testing.assert_allclose(actual, REFERENCES[name](LOGITS, smoothed), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_losses_of_bfloat16_logits_are_computed_in_float32(name):
     rounded = jnp.asarray(LOGITS, jnp.bfloat16)
-    actual = losses.create(name)(rounded, *float32(TARGETS))
+    actual = losses.create_loss(name)(rounded, *float32(TARGETS))
     assert actual.dtype == jnp.float32
     np.testing.assert_allclose(actual, REFERENCES[name](np.asarray(rounded, np.float64), TARGETS), rtol=1e-5)
 
 
 def test_losses_at_a_zero_head_have_their_closed_forms():
     one_hot = jax.nn.one_hot(jnp.array([3]), 1000)
-    np.testing.assert_allclose(losses.create("softmax")(jnp.zeros((1, 1000)), one_hot), np.log(1000), rtol=1e-6)
+    np.testing.assert_allclose(losses.create_loss("softmax")(jnp.zeros((1, 1000)), one_hot), np.log(1000), rtol=1e-6)
     bias = -6.9
     expected = 1000 * np.log1p(np.exp(bias)) - bias
-    np.testing.assert_allclose(losses.create("sigmoid")(jnp.full((1, 1000), bias), one_hot), expected, rtol=1e-5)
+    np.testing.assert_allclose(losses.create_loss("sigmoid")(jnp.full((1, 1000), bias), one_hot), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_losses_at_a_zero_head_have_their_closed_forms():
 )
 def test_wrong_losses_are_refused_by_key(name, smoothing, message):
     with pytest.raises(ConfigError, match=message):
-        losses.create(name, smoothing)
+        losses.create_loss(name, smoothing)
 
 
 def mixup_inputs(n=8):
@@ -94,7 +94,7 @@ def test_mixup_coefficients_are_the_larger_side_of_a_beta_distribution():
 def test_mixup_pairs_over_the_global_batch_on_any_number_of_devices():
     images, labels = mixup_inputs()
     expected = mixup(jax.random.key(1), images, labels, 0.2)
-    sharding = mesh.batch_sharding(mesh.create())
+    sharding = mesh.batch_sharding(mesh.create_mesh())
     sharded = (jax.device_put(images, sharding), jax.device_put(labels, sharding))
     actual = jax.jit(lambda *x: mixup(jax.random.key(1), *x, 0.2))(*sharded)
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-6), actual, expected)

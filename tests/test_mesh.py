@@ -12,7 +12,7 @@ import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
 from mixer_jax.errors import ConfigError
-from mixer_jax.models import registry as models
+from mixer_jax.models import registry
 from mixer_jax.runtime import mesh
 from mixer_jax.steps import optimizer as optim
 from mixer_jax.steps import state
@@ -29,7 +29,7 @@ def cut_over(fsdp):
 @pytest.mark.skipif(DEVICES % 2, reason="needs several devices")
 @pytest.mark.parametrize("fsdp", [1, 2, DEVICES])
 def test_data_is_what_fsdp_leaves_of_the_devices(fsdp):
-    created = mesh.create(fsdp=fsdp)
+    created = mesh.create_mesh(fsdp=fsdp)
     assert dict(created.shape) == {"data": DEVICES // fsdp, "fsdp": fsdp}
     assert list(created.devices.flat) == jax.devices()
     batch = jax.device_put(np.arange(2 * DEVICES), mesh.batch_sharding(created))
@@ -40,7 +40,7 @@ def test_data_is_what_fsdp_leaves_of_the_devices(fsdp):
 def test_a_number_that_does_not_divide_the_devices_is_refused_with_those_that_do(fsdp):
     devices = (jax.devices() * 6)[:6]
     with pytest.raises(ConfigError, match=rf"config.mesh.fsdp={fsdp} does not divide 6 devices; .* 1, 2, 3, 6$"):
-        mesh.create(devices, fsdp=fsdp)
+        mesh.create_mesh(devices, fsdp=fsdp)
 
 
 @pytest.mark.parametrize(
@@ -62,12 +62,12 @@ def test_a_large_array_is_cut_on_its_largest_axis_that_divides(shape, spec):
     assert mesh.state_sharding(cut_over(1), jax.ShapeDtypeStruct(shape, "float32")).spec == PartitionSpec()
 
 
-@pytest.mark.parametrize("name", models.VARIANTS)
+@pytest.mark.parametrize("name", registry.variants())
 def test_the_state_on_a_device_falls_with_fsdp(name):
     schedule = optim.create_schedule(learning_rate=1.0, warmup_steps=0, decay="linear", end_factor=0.0, total_steps=1)
     options = {"b1": 0.9, "b2": 0.999, "momentum": 0.9, "momentum_dtype": "float32"}
-    adam = optim.create(name="adam", **options, weight_decay=0.1, clip_norm=1.0, schedule=schedule)
-    init = state.make_init(models.create(name, 1000), adam, image_size=224)
+    adam = optim.create_optimizer(name="adam", **options, weight_decay=0.1, clip_norm=1.0, schedule=schedule)
+    init = state.make_init(registry.create_model(name, 1000), adam, image_size=224)
 
     def share(fsdp):
         leaves = jax.tree.leaves(state.abstract(init, cut_over(fsdp)))
@@ -78,7 +78,7 @@ def test_the_state_on_a_device_falls_with_fsdp(name):
 
 
 def test_a_gathered_parameter_is_itself_and_so_is_its_gradient():
-    device_mesh = mesh.create(fsdp=DEVICES)
+    device_mesh = mesh.create_mesh(fsdp=DEVICES)
     params = {"kernel": jnp.arange(128.0 * 128).reshape(128, 128)}
     params = jax.device_put(params, mesh.state_sharding(device_mesh, params))
     whole, gradient = jax.jit(jax.value_and_grad(lambda p: (mesh.gather(device_mesh, p)["kernel"] ** 2).sum()))(params)

@@ -7,7 +7,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from mixer_jax.errors import ConfigError
-from mixer_jax.models import registry as models
+from mixer_jax.models import registry
 from mixer_jax.models.mixer import StochasticDepth
 
 # Exact counts at 224 px, without and with a head of 1000 classes; the paper's Table 1 rounds the first to millions.
@@ -24,7 +24,7 @@ SMALL = {"patch_size": 4, "num_blocks": 3, "hidden_dim": 24, "tokens_mlp_dim": 1
 
 
 def small(num_classes=7, **overrides):
-    return models.create("mixer", num_classes, **SMALL, **overrides)
+    return registry.create_model("mixer", num_classes, **SMALL, **overrides)
 
 
 def random_variables(model, image_shape=(2, 12, 8, 3), seed=0):
@@ -44,21 +44,22 @@ def count(tree):
 
 
 def test_every_variant_is_counted():
-    assert set(PARAMETERS) == set(models.VARIANTS)
+    assert set(PARAMETERS) == set(registry.variants())
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameter_counts_are_the_papers(name):
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
     without, with_head = (
-        count(jax.eval_shape(models.create(name, classes).init, jax.random.key(0), image)) for classes in (None, 1000)
+        count(jax.eval_shape(registry.create_model(name, classes).init, jax.random.key(0), image))
+        for classes in (None, 1000)
     )
     assert (without, with_head) == PARAMETERS[name]
 
 
 def test_parameter_tree_has_the_official_names_and_shapes():
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-    params = jax.eval_shape(models.create("mixer_b16", 1000).init, jax.random.key(0), image)["params"]
+    params = jax.eval_shape(registry.create_model("mixer_b16", 1000).init, jax.random.key(0), image)["params"]
     shapes = {name: leaf.shape for name, leaf in flatten_dict(params, sep="/").items()}
     expected = {
         "stem/kernel": (16, 16, 3, 768),
@@ -123,7 +124,7 @@ def test_forward_pass_agrees_with_the_equations():
 
 
 def test_forward_pass_of_a_variant_agrees_with_the_equations():
-    model, x = models.create("mixer_s32", 5), images((1, 64, 96, 3))
+    model, x = registry.create_model("mixer_s32", 5), images((1, 64, 96, 3))
     variables = model.init(jax.random.key(0), x)
     head = 0.05 * jax.random.normal(jax.random.key(3), (512, 5))
     variables["params"]["head"]["kernel"] = head
@@ -250,7 +251,7 @@ def test_regularisation_acts_in_training_alone_and_follows_its_key(regularisatio
 )
 def test_images_that_do_not_fit_are_refused_by_name(shape, message):
     with pytest.raises(ValueError, match=message):
-        models.create("mixer_b16", 10).init(jax.random.key(0), jnp.zeros(shape))
+        registry.create_model("mixer_b16", 10).init(jax.random.key(0), jnp.zeros(shape))
 
 
 @pytest.mark.parametrize(
@@ -273,14 +274,14 @@ def test_images_that_do_not_fit_are_refused_by_name(shape, message):
 )
 def test_wrong_models_are_refused_by_key(name, overrides, message):
     with pytest.raises(ConfigError, match=message):
-        models.create(name, 10, **overrides)
+        registry.create_model(name, 10, **overrides)
 
 
 def test_number_of_classes_must_be_positive():
     with pytest.raises(ConfigError, match="num_classes=0"):
-        models.create("mixer_b16", 0)
+        registry.create_model("mixer_b16", 0)
 
 
 def test_overrides_change_a_variant_and_none_keeps_it():
-    model = models.create("mixer_b16", 10, patch_size=None, num_blocks=2)
+    model = registry.create_model("mixer_b16", 10, patch_size=None, num_blocks=2)
     assert (model.patch_size, model.num_blocks, model.hidden_dim) == (16, 2, 768)

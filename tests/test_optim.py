@@ -83,7 +83,7 @@ def reference_updates(params, gradients, rate, o):
 def test_chain_agrees_with_numpy_over_several_steps(changes):
     options = OPTIMIZER | changes
     rate = optim.create_schedule(**SCHEDULE | {"warmup_steps": 3, "total_steps": 8})
-    transformation = optim.create(**options, schedule=rate)
+    transformation = optim.create_optimizer(**options, schedule=rate)
     params = trees(0, 1.0)
     gradients = [trees(t, scale) for t, scale in enumerate([3.0, 0.01, 1.0, 10.0, 0.1, 1.0], start=1)]  # clipped or not
     expected = reference_updates(jax.tree.map(np.copy, params), gradients, lambda t: float(rate(t)), options)
@@ -98,7 +98,7 @@ def test_chain_agrees_with_numpy_over_several_steps(changes):
 
 def test_a_bfloat16_trace_is_rounded_between_steps_and_not_in_the_update():
     options = OPTIMIZER | {"name": "momentum", "momentum_dtype": "bfloat16", "weight_decay": 0.0, "clip_norm": 0.0}
-    transformation = optim.create(**options, schedule=lambda _: 1.0)
+    transformation = optim.create_optimizer(**options, schedule=lambda _: 1.0)
     state = transformation.init({"kernel": jnp.zeros(100)})
     trace = np.zeros(100)
     for t in range(4):
@@ -113,7 +113,7 @@ def test_a_bfloat16_trace_is_rounded_between_steps_and_not_in_the_update():
 
 def test_weight_decay_is_scaled_by_the_learning_rate_and_spares_biases_and_norms():
     rate = optim.create_schedule(**SCHEDULE)
-    transformation = optim.create(**OPTIMIZER, schedule=rate)
+    transformation = optim.create_optimizer(**OPTIMIZER, schedule=rate)
     params = jax.tree.map(lambda x: jnp.ones(x.shape), trees(0, 1.0))
     state = transformation.init(params)
     zeros = jax.tree.map(jnp.zeros_like, params)
@@ -151,4 +151,4 @@ def test_wrong_schedules_are_refused_by_key(changes, message):
 )
 def test_wrong_optimizers_are_refused_by_key(changes, message):
     with pytest.raises(ConfigError, match=message):
-        optim.create(**OPTIMIZER | changes, schedule=lambda _: 0.1)
+        optim.create_optimizer(**OPTIMIZER | changes, schedule=lambda _: 0.1)

@@ -15,10 +15,13 @@ import pytest
 from test_configs import IMAGES, TABLE_4, recipe
 
 from configs import mixer_b16_i1k
+from mixer_jax import paper
 from mixer_jax.errors import ConfigError
-from mixer_jax.planning import alternatives, published, table, topology
+from mixer_jax.models import registry
+from mixer_jax.planning import alternatives, table, topology
 from mixer_jax.planning.compilation import Compiled, compile_step, needed_bytes, share_bytes
 from mixer_jax.planning.plan import Plan, changed, with_all_parts
+from mixer_jax.report.matching import recipe_of
 from mixer_jax.runtime import mesh
 from mixer_jax.training.setup import build_training
 
@@ -66,7 +69,7 @@ def test_a_run_costs_its_steps():
 
 
 def test_the_table_says_what_was_computed():
-    text = table.describe(PLAN, published.of("mixer_b16_i1k", 300.0))
+    text = table.describe(PLAN, paper.pretraining("Mixer-B/16", "tfds:imagenet2012", 300.0))
     for shown in (
         "16 chips of TPU v3, 32 cores",
         "1,024 images, 32 a core",
@@ -93,7 +96,7 @@ def test_what_does_not_fit_is_said_with_how_much():
 
 
 def test_a_record_survives_json():
-    record = table.record(PLAN, published.of("mixer_h14_jft", 14.0))
+    record = table.record(PLAN, paper.pretraining("Mixer-H/14", "tfds:large", 14.0))
     assert json.loads(json.dumps(record)) == record
     assert record["compiled"]["flops"] == 3e12
     assert record["paper"] == {"core_days": 1010, "inference_img_sec_core": 194}
@@ -102,9 +105,12 @@ def test_a_record_survives_json():
 @pytest.mark.parametrize("name", TABLE_4)
 def test_every_recipe_has_published_figures_and_a_size(name):
     config = recipe(name)
-    assert published.of(name, config.epochs).core_days >= 10
-    assert published.EXAMPLES[config.data.source, config.data.split] == IMAGES[name.rpartition("_")[2]]
-    assert published.of(name, 1.0) is None
+    model, source = registry.title(config.model.to_dict(), config.data.image_size), config.data.source
+    row = paper.pretraining(model, source, config.epochs)
+    assert row.core_days >= 10
+    assert recipe_of(row) == name
+    assert paper.EXAMPLES[config.data.source, config.data.split] == IMAGES[name.rpartition("_")[2]]
+    assert paper.pretraining(model, source, 1.0) is None
 
 
 @pytest.mark.parametrize("name", ["v7:2x2", "v3", "v3:4", "v3:4x4x4", "v3:64x64", "v3:0x2", "v3-128", "v4:2x2", ""])
@@ -112,13 +118,13 @@ def test_unknown_slices_are_refused_with_those_that_exist(name):
     with pytest.raises(
         ConfigError, match=rf"--topology={name} is unknown; known: v2:2x2 to v2:16x16, v3:2x2 to v3:32x32"
     ):
-        topology.create(name)
+        topology.create_slice(name)
 
 
 def test_without_libtpu_it_says_how_to_install_it(monkeypatch):
     monkeypatch.setattr(topology.importlib.util, "find_spec", lambda _: None)  # where it is installed
     with pytest.raises(ConfigError, match=r"pip install -e '.\[plan\]'"):
-        topology.create("v3:4x4")
+        topology.create_slice("v3:4x4")
 
 
 @pytest.mark.parametrize(
@@ -151,7 +157,7 @@ def test_parts_of_a_batch_cost_what_the_whole_does(tiny_config):
     tiny_config.batch_size = 16 * jax.device_count()
     tiny_config.model.num_blocks = 1  # compiles faster, and so it does without:
     tiny_config.mixup = tiny_config.model.dropout = tiny_config.model.stoch_depth = 0.0
-    training = build_training(tiny_config, mesh.create(), num_examples=1442)
+    training = build_training(tiny_config, mesh.create_mesh(), num_examples=1442)
     whole = compile_step(training)
     assert whole.state_bytes == share_bytes(training.abstract_state)
     assert whole.batch_bytes == pytest.approx(share_bytes(training.abstract_batch), abs=64)
@@ -165,7 +171,7 @@ def test_parts_of_a_batch_cost_what_the_whole_does(tiny_config):
 def test_fsdp_divides_the_state_of_a_recipe():
     cores = jax.device_count()
     whole, share = (
-        build_training(mixer_b16_i1k.get_config(), mesh.create(fsdp=n), num_examples=IMAGES["i1k"]).abstract_state
+        build_training(mixer_b16_i1k.get_config(), mesh.create_mesh(fsdp=n), num_examples=IMAGES["i1k"]).abstract_state
         for n in (1, cores)
     )
     assert share_bytes(share) == pytest.approx(share_bytes(whole) / cores, rel=0.1)

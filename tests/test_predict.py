@@ -15,16 +15,16 @@ import pytest
 
 from mixer_jax.data import imagenet, transforms
 from mixer_jax.evaluators import predictions
-from mixer_jax.models import registry as models
+from mixer_jax.models import registry
 from mixer_jax.steps.infer_steps import make_predict_step
-from mixer_jax.weights import load as pretrained
-from mixer_jax.weights import trained
+from mixer_jax.weights.trained import load_trained
+from tests.weight_files import save_params
 
 ROOT = pathlib.Path(__file__).parents[1]
 
 
 def random_params(num_classes=7):
-    model = models.create(
+    model = registry.create_model(
         "mixer", num_classes, patch_size=4, num_blocks=2, hidden_dim=16, tokens_mlp_dim=8, channels_mlp_dim=32
     )
     params = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
@@ -80,7 +80,7 @@ def files(tmp_path_factory):
     """A file of weights, and images of several kinds in folders, one of which cannot be read."""
     folder = tmp_path_factory.mktemp("predict")
     _, params = random_params()
-    pretrained.save(folder / "weights.npz", params)
+    save_params(folder / "weights.npz", params)
     draw = np.random.default_rng(1)
     (folder / "images" / "more").mkdir(parents=True)
     for n, name in enumerate(["b.png", "a.jpg", "more/c.PNG"]):
@@ -125,7 +125,7 @@ def test_the_predictions_are_the_models(files):
     assert done.returncode == 0, done.stderr
     assert "the names of the classes" in done.stderr  # are not known
     [found] = json.loads((files / "one.json").read_text())
-    model = trained.read(str(files / "weights.npz"))
+    model = load_trained(str(files / "weights.npz"))
     transform = transforms.make_eval_transform(**model.eval_transform())
     image = transform({"image": (files / "images" / "b.png").read_bytes(), "label": 0})["image"]
     logits = model.model().apply({"params": model.weights.params}, image[None] / np.float32(127.5) - 1)[0]

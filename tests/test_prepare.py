@@ -19,7 +19,7 @@ import pytest
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 
-from mixer_jax import __main__ as command_line
+from mixer_jax import commands as command_line
 from mixer_jax.commands import prepare as tool
 from mixer_jax.data import sources
 from mixer_jax.errors import ConfigError
@@ -155,7 +155,7 @@ class TestInputs:
     def test_the_source_of_the_trainer_reads_it(self, tree, tmp_path):
         run(tree, tmp_path)
         opened = [
-            sources.create("tfds:shapes", split=split, data_dir=str(tmp_path), num_classes=3, image_size=8)
+            sources.open_with_classes("tfds:shapes", split=split, data_dir=str(tmp_path), num_classes=3, image_size=8)
             for split in ("train", "train[:10]", "train[10:]")
         ]
         read = [[(int(one["label"]), one["image"]) for one in (each[i] for i in range(len(each)))] for each in opened]
@@ -283,7 +283,7 @@ class TestStopped:
         assert process.wait() == -signal.SIGKILL
         assert not (folder / "dataset_info.json").exists()
         with pytest.raises(ConfigError):
-            sources.create("tfds:shapes", split="train", data_dir=str(tmp_path), num_classes=2, image_size=8)
+            sources.open_with_classes("tfds:shapes", split="train", data_dir=str(tmp_path), num_classes=2, image_size=8)
         deadline = time.monotonic() + 10
         while any(Path(f"/proc/{worker}/fd").exists() and running(worker) for worker in workers):
             assert time.monotonic() < deadline
@@ -480,7 +480,7 @@ class TestRefused:
 
     def test_an_unknown_command(self):
         with pytest.raises(SystemExit) as ended:
-            command_line.run(["mixer_jax", "prepair"])
+            command_line.run(["mixer_jax", "prepair"], "mixer_jax")
         assert "command='prepair' is unknown; did you mean 'prepare'?" in str(ended.value)
 
 

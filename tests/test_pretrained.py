@@ -16,10 +16,13 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
 from mixer_jax.errors import ConfigError
-from mixer_jax.models import registry as models
+from mixer_jax.models import registry
+from mixer_jax.models.mixer import VARIANTS
+from mixer_jax.models.mixer_family import MixerFamily
 from mixer_jax.weights import array_files
 from mixer_jax.weights import downloads as published
-from mixer_jax.weights import load as pretrained
+from mixer_jax.weights.load import from_arrays, load_weights
+from tests.weight_files import save_params
 
 SMALL = {"patch_size": 4, "num_blocks": 11, "hidden_dim": 24, "tokens_mlp_dim": 10, "channels_mlp_dim": 40}
 
@@ -170,34 +173,34 @@ LAYOUTS = {"official": ("a.npz", official), "older official": ("b.npz", older), 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_files_in_every_layout_give_the_logits_of_the_equations(layout, small, tmp_path):
     name, arrays = LAYOUTS[layout]
-    weights = pretrained.load(write(tmp_path / name, arrays(small, 4)))
+    weights = load_weights(write(tmp_path / name, arrays(small, 4)))
     expected = forward(small, image_of(12), 4)
     np.testing.assert_allclose(logits(weights, image_of(12)), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     assert weights.layout == layout
-    assert weights.attributes() == {"name": "mixer", "num_classes": 7, **SMALL}
-    assert weights.image_size() == 12
+    assert weights.model == {"name": "mixer", "num_classes": 7, **SMALL}
+    assert weights.image_size == 12
 
 
-@pytest.mark.parametrize("name", models.VARIANTS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_every_whole_variant_is_known_by_its_arrays(name):
-    dimensions = models.VARIANTS[name]
+    dimensions = VARIANTS[name]
     patch_size = dimensions["patch_size"]
     mixer = random_mixer(**dimensions, tokens=(224 // patch_size) ** 2, classes=1000, normal=zeros)
     for layout in (official, older):
-        weights = pretrained.from_arrays(layout(mixer, patch_size), source="file.npz")
-        assert weights.attributes() == {"name": name, "num_classes": 1000}
-        assert weights.image_size() == 224
+        weights = from_arrays(layout(mixer, patch_size), source="file.npz")
+        assert weights.model == {"name": name, "num_classes": 1000}
+        assert weights.image_size == 224
 
 
 @pytest.mark.large
-@pytest.mark.parametrize("name", models.VARIANTS)
+@pytest.mark.parametrize("name", VARIANTS)
 def test_files_of_every_whole_variant_give_the_logits_of_the_equations(name, tmp_path):
-    dimensions = models.VARIANTS[name]
+    dimensions = VARIANTS[name]
     patch_size = dimensions["patch_size"]
     mixer = random_mixer(**dimensions, tokens=(224 // patch_size) ** 2)
     expected = forward(mixer, image_of(224), patch_size)
     for file, arrays in LAYOUTS.values():
-        weights = pretrained.load(write(tmp_path / file, arrays(mixer, patch_size)))
+        weights = load_weights(write(tmp_path / file, arrays(mixer, patch_size)))
         (tmp_path / file).unlink()
         error = np.abs(logits(weights, image_of(224)) - expected).max() / np.abs(expected).max()
         print(f"{name}, {weights.layout} layout: largest error {error:.1e} of the largest logit")
@@ -210,14 +213,14 @@ def zeros(*shape, mean=0.0, scale=0.0):
 
 
 def test_layer_norms_that_the_older_layout_numbers_with_other_modules_are_taken_in_order(small):
-    numbered, expected = (pretrained.from_arrays(older(small, 4, number), source="a.npz") for number in (2, 1))
+    numbered, expected = (from_arrays(older(small, 4, number), source="a.npz") for number in (2, 1))
     assert_same_params(numbered.params, expected.params)
 
 
 def test_the_report_accounts_for_every_array_of_the_file(small, tmp_path):
     arrays = timm(small, 4) | {"num_batches_tracked": np.zeros(1, np.float32)}
     arrays["head.bias"] = arrays["head.bias"].astype(np.float16)
-    weights = pretrained.load(write(tmp_path / "a.safetensors", arrays))
+    weights = load_weights(write(tmp_path / "a.safetensors", arrays))
     assert {entry.key for entry in weights.entries} == set(arrays)
     assert [entry.name for entry in weights.entries if entry.name] == list_in_order(weights.params)
     assert weights.report().splitlines()[0] == (
@@ -243,18 +246,18 @@ def list_in_order(params):
 
 @pytest.mark.parametrize("names", [("a.npz", "b.npz"), ("a.npz", "a.safetensors", "b.npz"), ("a.safetensors",) * 2])
 def test_round_trips_are_exact(names, small, tmp_path):
-    start = pretrained.from_arrays(official(small, 4), source="start")
+    start = from_arrays(official(small, 4), source="start")
     params = start.params
     for name in names:
-        pretrained.save(tmp_path / name, params)
-        params = pretrained.load(tmp_path / name).params
+        save_params(tmp_path / name, params)
+        params = load_weights(tmp_path / name).params
     assert_same_params(params, start.params)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(set(names))  # and nothing beside
 
 
 @pytest.mark.parametrize(("name", "arrays"), [("a.npz", official), ("a.safetensors", timm)])
 def test_written_files_have_the_keys_and_arrays_of_the_layout(name, arrays, small, tmp_path):
-    pretrained.save(tmp_path / name, pretrained.from_arrays(older(small, 4), source="start").params)
+    save_params(tmp_path / name, from_arrays(older(small, 4), source="start").params)
     written, expected = array_files.read(tmp_path / name), arrays(small, 4)
     assert set(written) == set(expected)
     for key, array in expected.items():
@@ -262,20 +265,20 @@ def test_written_files_have_the_keys_and_arrays_of_the_layout(name, arrays, smal
 
 
 def test_untied_token_mixing_goes_to_npz_alone(tmp_path):
-    model = models.create("mixer", 7, **SMALL | {"num_blocks": 2}, untied_token_mixing=True)
+    model = registry.create_model("mixer", 7, **SMALL | {"num_blocks": 2}, untied_token_mixing=True)
     params = initial(model, 12)
-    pretrained.save(tmp_path / "a.npz", params)
-    weights = pretrained.load(tmp_path / "a.npz")
+    save_params(tmp_path / "a.npz", params)
+    weights = load_weights(tmp_path / "a.npz")
     assert_same_params(weights.params, params)
     assert weights.create_model() == model
     with pytest.raises(ConfigError, match="timm has no untied token mixing"):
-        pretrained.save(tmp_path / "a.safetensors", params)
+        save_params(tmp_path / "a.safetensors", params)
 
 
 def test_sixteen_bit_floats_are_cast_without_loss(small, tmp_path):
     halves = {key: array.astype(ml_dtypes.bfloat16) for key, array in timm(small, 4).items()}
-    weights = pretrained.load(write(tmp_path / "a.safetensors", halves))
-    exact = pretrained.from_arrays({key: array.astype(np.float32) for key, array in halves.items()}, source="a")
+    weights = load_weights(write(tmp_path / "a.safetensors", halves))
+    exact = from_arrays({key: array.astype(np.float32) for key, array in halves.items()}, source="a")
     assert_same_params(weights.params, exact.params)
     assert {entry.changes[-1] for entry in weights.entries} == {"cast from bfloat16"}
 
@@ -284,18 +287,18 @@ def test_torch_files_are_read_where_torch_is_installed(small, tmp_path):
     torch = pytest.importorskip("torch")
     state_dict = {key: torch.from_numpy(array.copy()) for key, array in timm(small, 4).items()}
     torch.save(state_dict, tmp_path / "a.pth")
-    expected = pretrained.from_arrays(timm(small, 4), source="a")
-    assert_same_params(pretrained.load(tmp_path / "a.pth").params, expected.params)
+    expected = from_arrays(timm(small, 4), source="a")
+    assert_same_params(load_weights(tmp_path / "a.pth").params, expected.params)
     torch.save({"state_dict": state_dict}, tmp_path / "b.pth")
     with pytest.raises(ConfigError, match="b.pth holds no state dict, tensors by name"):
-        pretrained.load(tmp_path / "b.pth")
+        load_weights(tmp_path / "b.pth")
 
 
 def test_torch_files_without_torch_are_refused_by_the_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "a.pth").write_bytes(b"")
     with pytest.raises(ConfigError, match=r"a.pth: PyTorch files need the package torch; without it, use .safetensors"):
-        pretrained.load(tmp_path / "a.pth")
+        load_weights(tmp_path / "a.pth")
 
 
 def drop(key):
@@ -341,14 +344,14 @@ def replace(key, array):
         (
             official,
             lambda _: {"w": np.zeros(3)},
-            r"holds no Mixer: expected one of the keys stem/kernel .*begin with w",
+            r"holds no model of a known family: expected one of the keys stem/kernel .*begin with w",
         ),
         (official, lambda _: {}, r"its 0 keys begin with nothing"),
     ],
 )
 def test_arrays_that_are_not_those_of_one_mixer_are_refused_by_key_and_shapes(layout, damage, message, small):
     with pytest.raises(ConfigError, match=f"^file.*{message}"):
-        pretrained.from_arrays(damage(layout(small, 4)), source="file")
+        from_arrays(damage(layout(small, 4)), source="file")
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a.safetensors"])
@@ -359,7 +362,7 @@ def test_truncated_files_are_refused_by_name(name, damage, small, tmp_path):
     path = write(tmp_path / name, (official if name == "a.npz" else timm)(small, 4))
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ConfigError, match=rf"{name} cannot be read; it is damaged, or no .{name.split('.')[1]} file"):
-        pretrained.load(path)
+        load_weights(path)
 
 
 def test_a_file_with_a_flipped_bit_is_refused(small, tmp_path):
@@ -368,21 +371,21 @@ def test_a_file_with_a_flipped_bit_is_refused(small, tmp_path):
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(ConfigError, match="cannot be read; it is damaged.*CRC"):
-        pretrained.load(path)
+        load_weights(path)
 
 
 def test_files_that_are_not_there_and_unknown_endings_are_refused(small, tmp_path):
     with pytest.raises(ConfigError, match="imagenet1k/Mixer-B_16.npz: there is no such file"):
-        pretrained.load("imagenet1k/Mixer-B_16.npz")
-    params = pretrained.from_arrays(official(small, 4), source="a").params
+        load_weights("imagenet1k/Mixer-B_16.npz")
+    params = from_arrays(official(small, 4), source="a").params
     with pytest.raises(ConfigError, match=r"a.h5: the ending '.h5' is unknown; known: .npz, .safetensors"):
-        pretrained.save(tmp_path / "a.h5", params)
+        save_params(tmp_path / "a.h5", params)
     with pytest.raises(ConfigError, match=r"absent/a.npz cannot be written"):
-        pretrained.save(tmp_path / "absent" / "a.npz", params)
+        save_params(tmp_path / "absent" / "a.npz", params)
 
 
 def init_params(num_classes=7, size=12, **overrides):
-    return initial(models.create("mixer", num_classes, **SMALL | overrides), size)
+    return initial(registry.create_model("mixer", num_classes, **SMALL | overrides), size)
 
 
 def initial(model, size):
@@ -393,7 +396,7 @@ def initial(model, size):
 
 
 def test_a_new_head_is_the_models_own_and_the_old_one_is_left_over(small):
-    weights, start = pretrained.from_arrays(timm(small, 4), source="a"), init_params(num_classes=3)
+    weights, start = from_arrays(timm(small, 4), source="a"), init_params(num_classes=3)
     fitted = weights.into(start, new_head=True)
     assert_same_params(fitted.params.pop("head"), start["head"])
     assert_same_params(fitted.params, {k: v for k, v in weights.params.items() if k != "head"})
@@ -405,11 +408,11 @@ def test_a_new_head_is_the_models_own_and_the_old_one_is_left_over(small):
 
 
 def test_the_same_model_takes_all_weights_and_one_without_a_head_leaves_it(small):
-    weights = pretrained.from_arrays(official(small, 4), source="a")
+    weights = from_arrays(official(small, 4), source="a")
     assert weights.into(init_params()) == weights
     headless = weights.into(init_params(num_classes=None))
     assert [entry.key for entry in headless.entries if not entry.name] == ["head/bias", "head/kernel"]
-    assert headless.attributes()["num_classes"] is None
+    assert headless.model["num_classes"] is None
 
 
 @pytest.mark.parametrize(
@@ -426,12 +429,12 @@ def test_the_same_model_takes_all_weights_and_one_without_a_head_leaves_it(small
 )
 def test_weights_of_another_model_are_refused_by_array_and_shapes(model, message, small):
     with pytest.raises(ConfigError, match=message):
-        pretrained.from_arrays(official(small, 4), source="file").into(init_params(**model))
+        from_arrays(official(small, 4), source="file").into(init_params(**model))
 
 
 def test_a_headless_file_needs_a_new_head(small):
     arrays = {key: array for key, array in official(small, 4).items() if not key.startswith("head/")}
-    weights = pretrained.from_arrays(arrays, source="file")
+    weights = from_arrays(arrays, source="file")
     with pytest.raises(ConfigError, match=r"file: head/bias is missing; the model needs \(7,\)"):
         weights.into(init_params())
     assert_same_params(weights.into(init_params(), new_head=True).params["head"], init_params()["head"])
@@ -454,7 +457,7 @@ class Site(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def site(tmp_path, monkeypatch, small):
     """The published weights at a server of this process's own, which lists its requests."""
-    for name in published.NAMES[:2]:
+    for name in list(registry.published())[:2]:
         (tmp_path / "site" / name).parent.mkdir(parents=True, exist_ok=True)
         write(tmp_path / "site" / f"{name}.npz", official(small, 4))
     monkeypatch.setattr(Site, "requests", [])
@@ -462,7 +465,8 @@ def site(tmp_path, monkeypatch, small):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        monkeypatch.setattr(published, "_SITE", f"http://127.0.0.1:{server.server_port}")
+        address = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setattr(MixerFamily, "published", {name: f"{address}/{name}.npz" for name in MixerFamily.published})
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(thread.join)
             cleanup.callback(server.shutdown)
@@ -472,8 +476,8 @@ def site(tmp_path, monkeypatch, small):
 def test_published_weights_are_downloaded_once_and_checked_afterwards(site, small, tmp_path):
     cache = tmp_path / "cache"
     for _ in range(2):
-        weights = pretrained.load("imagenet1k/Mixer-B_16", cache_dir=cache)
-    assert_same_params(weights.params, pretrained.from_arrays(official(small, 4), source="a").params)
+        weights = load_weights("imagenet1k/Mixer-B_16", cache_dir=cache)
+    assert_same_params(weights.params, from_arrays(official(small, 4), source="a").params)
     assert len(site) == 1
     file = cache / "imagenet1k" / "Mixer-B_16.npz"
     record = file.with_name("Mixer-B_16.npz.sha256")

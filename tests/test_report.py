@@ -14,8 +14,9 @@ import pytest
 
 from mixer_jax import paper
 from mixer_jax.errors import ConfigError
-from mixer_jax.models import registry as models
+from mixer_jax.models.mixer import VARIANTS
 from mixer_jax.report import records, tables, text
+from mixer_jax.report.matching import recipe_of
 
 ROOT = Path(__file__).parents[1]
 METRICS = {"imagenet/top1": 0.7512, "imagenet/top5": 0.91, "real/top1": 0.8111, "avg5/top1": 0.876}
@@ -68,7 +69,7 @@ def test_the_columns_of_the_paper_add_up(table):
 
 def test_every_mixer_of_table_3_is_as_printed():
     printed = [line.split() for line in MIXERS.strip().splitlines()]
-    rows = [row for row in paper.rows() if row.table == 3 and row.recipe]
+    rows = [row for row in paper.rows() if row.table == 3 and recipe_of(row)]
     assert [(row.pretraining, row.model) for row in rows] == [(line[0], f"Mixer-{line[1]}") for line in printed]
     for row, line in zip(rows, printed, strict=True):
         ours = (row.image_size, row.epochs, row.imagenet, row.real, row.avg5, row.img_sec_core, row.core_days / 1000)
@@ -100,7 +101,7 @@ def test_other_rows_are_as_printed(place, model, printed):
 
 def record(path, *, name="mixer_b16", image_size=224, source="tfds:imagenet2012", epochs=300.0, time=None, **changes):
     """Writes a record of `evaluate`."""
-    model = {"name": name, **models.VARIANTS.get(name, {})}
+    model = {"name": name, **VARIANTS.get(name, {})}
     if "tokens_mlp_dim" in model:
         model["tokens_mlp_dim"] *= (image_size // 224) ** 2
     described = {
@@ -412,7 +413,7 @@ def test_a_link_is_followed_once(tmp_path):
 
 
 def commands(made):
-    return {(item.row.recipe, item.epochs, item.image_size): item.commands for item in made.not_run}
+    return {(recipe_of(item.row), item.epochs, item.image_size): item.commands for item in made.not_run}
 
 
 def test_what_is_missing_has_its_commands(tmp_path, monkeypatch):
@@ -460,7 +461,7 @@ def test_what_is_there_needs_no_command(tmp_path):
     assert by_row["mixer_b16_i1k", 300, 224] == (
         f"python main.py --config=configs/mixer_b16_i1k.py --workdir={tmp_path}/mixer_b16_i1k",
     )
-    weights = {(item.row.recipe, item.image_size): item.weights for item in made.not_run}
+    weights = {(recipe_of(item.row), item.image_size): item.weights for item in made.not_run}
     assert weights["mixer_l16_i21k", 224] == "imagenet21k/Mixer-L_16"
     assert weights["mixer_l16_i1k", 224] is None  # there is a run
     assert weights["mixer_b16_i1k", 224] is None  # only its core-days are missing

@@ -9,16 +9,15 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from mixer_jax.errors import ConfigError
-from mixer_jax.models import registry as models
-from mixer_jax.models import resolution
-from mixer_jax.weights import load as pretrained
+from mixer_jax.models import registry, resolution
+from mixer_jax.weights.load import from_arrays
 
 GRID = 3  # patches along a side of the images before
 
 
 def create(patch_size, **overrides):
     dimensions = {"num_blocks": 2, "hidden_dim": 24, "tokens_mlp_dim": 10, "channels_mlp_dim": 40}
-    return models.create("mixer", 5, patch_size=patch_size, **dimensions | overrides)
+    return registry.create_model("mixer", 5, patch_size=patch_size, **dimensions | overrides)
 
 
 def random_params(model):
@@ -78,7 +77,7 @@ def test_every_weight_of_a_block_is_where_the_paper_puts_it():
 )
 def test_parameter_counts_at_twice_the_resolution_are_those_of_the_rule(name, count):
     image = jax.ShapeDtypeStruct((1, 224, 224, 3), jnp.float32)
-    shapes = jax.eval_shape(models.create(name, None).init, jax.random.key(0), image)["params"]
+    shapes = jax.eval_shape(registry.create_model(name, None).init, jax.random.key(0), image)["params"]
     params = resolution.change(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes), 448)
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
 
@@ -137,8 +136,8 @@ def test_sizes_methods_and_weights_that_do_not_fit_are_refused():
 
 
 def test_weights_at_a_resolution_say_what_was_done_and_give_their_model():
-    weights = pretrained.from_arrays(flatten_dict(random_params(create(4)), sep="/"), source="a").at_resolution(24)
-    assert weights.image_size() == 24
+    weights = from_arrays(flatten_dict(random_params(create(4)), sep="/"), source="a").at_resolution(24)
+    assert weights.image_size == 24
     assert weights.create_model() == create(4, tokens_mlp_dim=40)
     assert "8 block_diagonal" in weights.report().splitlines()[0]
     line = "  MixerBlock_*/token_mixing/Dense_0/kernel (36, 40): block_diagonal from (9, 10) (2 times)"

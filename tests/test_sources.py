@@ -26,7 +26,9 @@ SIZES = {"train": 23, "test": 7}
 
 def create(source, *, split="train", data_dir=None, num_classes=CLASSES, image_size=8):
     data_dir = None if data_dir is None else str(data_dir)
-    return sources.create(source, split=split, data_dir=data_dir, num_classes=num_classes, image_size=image_size)
+    return sources.open_with_classes(
+        source, split=split, data_dir=data_dir, num_classes=num_classes, image_size=image_size
+    )
 
 
 def labels_of(source):
@@ -332,7 +334,7 @@ class TestTfds:
             "import sys\n"
             "from mixer_jax.data import sources\n"
             "arguments = {'split': 'test', 'data_dir': sys.argv[1], 'num_classes': 3, 'image_size': 8}\n"
-            "source = sources.create('tfds:tiny_shapes', **arguments)\n"
+            "source = sources.open_with_classes('tfds:tiny_shapes', **arguments)\n"
             "print([int(source[index]['label']) for index in range(len(source))], 'tensorflow' in sys.modules)\n"
             "import tensorflow\n"
             "print(tensorflow.installed)\n"

@@ -12,7 +12,7 @@ import pytest
 
 from mixer_jax import rng
 from mixer_jax.errors import ConfigError
-from mixer_jax.models import registry as models
+from mixer_jax.models import registry
 from mixer_jax.runtime import mesh
 from mixer_jax.steps import losses, state
 from mixer_jax.steps import optimizer as optim
@@ -56,16 +56,16 @@ def program(
     **model,
 ):
     dims = {"patch_size": 2, "num_blocks": 2, "hidden_dim": 16, "tokens_mlp_dim": 8, "channels_mlp_dim": 32}
-    model = models.create("mixer", CLASSES, **(dims | model))
+    model = registry.create_model("mixer", CLASSES, **(dims | model))
     schedule = optim.create_schedule(learning_rate=0.01, warmup_steps=2, decay="linear", end_factor=0.0, total_steps=50)
-    optimizer = optimizer or optim.create(**OPTIMIZER, schedule=schedule)
-    device_mesh = mesh.create(devices, fsdp=fsdp)
+    optimizer = optimizer or optim.create_optimizer(**OPTIMIZER, schedule=schedule)
+    device_mesh = mesh.create_mesh(devices, fsdp=fsdp)
     init = state.make_init(model, optimizer, image_size=SIZE)
     sharding = jax.tree.map(lambda x: x.sharding, state.abstract(init, device_mesh))
     train_step = make_train_step(
         model,
         optimizer,
-        loss=loss if callable(loss) else losses.create(loss, smoothing),
+        loss=loss if callable(loss) else losses.create_loss(loss, smoothing),
         schedule=schedule,
         seed=3,
         mixup=mixup,
@@ -239,7 +239,7 @@ def test_rematerialisation_and_accumulation_take_less_memory():
 @pytest.mark.parametrize("masks", [{"dropout": 0.5}, {"stoch_depth": 0.5}])
 def test_examples_have_masks_of_their_own(masks):
     def spread(logits, labels):
-        each = losses.create("softmax")(logits, labels)
+        each = losses.create_loss("softmax")(logits, labels)
         return jnp.abs(each - each.mean())
 
     def spread_of_copies(**masks):
@@ -269,12 +269,12 @@ def poisoned(size):
 
 
 def loss_that_is_not_finite(logits, labels):
-    return jnp.where(labels[:, 7].all(), jnp.inf, losses.create("softmax")(logits, labels))
+    return jnp.where(labels[:, 7].all(), jnp.inf, losses.create_loss("softmax")(logits, labels))
 
 
 def loss_whose_gradient_is_not_finite(logits, labels):
     zero = jnp.where(labels[:, 7].all(), 0.0, 1.0) * (1.0 + jnp.square(logits).sum(axis=1))
-    return losses.create("softmax")(logits, labels) + jnp.sqrt(zero)
+    return losses.create_loss("softmax")(logits, labels) + jnp.sqrt(zero)
 
 
 POISON = pytest.mark.parametrize("loss", [loss_that_is_not_finite, loss_whose_gradient_is_not_finite])
@@ -331,7 +331,7 @@ def test_eval_step_sums_over_unmasked_examples():
     params = {**jax.device_get(current.params), "head": head}
     data = batch()
     mask = (np.arange(BATCH) < 11).astype(np.float32)
-    eval_step = jax.jit(make_eval_step(model, loss=losses.create("softmax")))
+    eval_step = jax.jit(make_eval_step(model, loss=losses.create_loss("softmax")))
     sums = eval_step(params, on(device_mesh, {**data, "mask": mask}))
     images = data["image"][:11].astype(np.float32) / 127.5 - 1
     logits = np.asarray(model.apply({"params": params}, images), np.float64)

@@ -37,7 +37,7 @@ def evaluated(workdir):
 
 
 def test_the_best_rate_on_the_held_out_split_trains_on_all_and_is_tested_once(sweep_config, tmp_path):
-    result = sweep.run(sweep_config, tmp_path)
+    result = sweep.sweep(sweep_config, tmp_path)
     assert set(result.trials) == set(RATES)
     assert result.trials[0.01] > result.trials[1e-6]
     assert result.learning_rate == 0.01
@@ -87,12 +87,12 @@ def test_a_sweep_that_was_stopped_goes_on_with_what_it_had(sweep_config, tmp_pat
     steps = iter([1000, 7, 1000, 1000, 1000])  # the second run is stopped
     with monkeypatch.context() as patch:
         patch.setattr(train, "InterruptRequest", lambda: StopAt(next(steps)))
-        stopped = sweep.run(sweep_config, tmp_path)
+        stopped = sweep.sweep(sweep_config, tmp_path)
     assert stopped.signal == signal.SIGTERM
     assert (list(stopped.trials), stopped.learning_rate, stopped.metrics) == ([RATES[0]], None, {})
     assert not (tmp_path / "final").exists()
     first = (tmp_path / "learning_rate=1e-06" / "metrics.jsonl").read_bytes()
-    result = sweep.run(sweep_config, tmp_path)
+    result = sweep.sweep(sweep_config, tmp_path)
     assert (tmp_path / "learning_rate=1e-06" / "metrics.jsonl").read_bytes() == first  # it is not trained again
     assert result.trials[RATES[0]] == stopped.trials[RATES[0]]
     assert (result.signal, result.learning_rate) == (None, 0.01)
@@ -114,13 +114,13 @@ def test_a_sweep_that_was_stopped_goes_on_with_what_it_had(sweep_config, tmp_pat
 def test_a_wrong_sweep_is_refused_by_key_before_it_trains(sweep_config, tmp_path, key, value, message):
     sweep_config.update_from_flattened_dict({key: value})
     with pytest.raises(ConfigError, match=message):
-        sweep.run(sweep_config, tmp_path / "sweep")
+        sweep.sweep(sweep_config, tmp_path / "sweep")
     assert not (tmp_path / "sweep").exists()
 
 
 def test_a_rate_that_diverges_is_not_chosen_and_does_not_end_the_sweep(sweep_config, tmp_path, caplog):
     sweep_config.sweep.learning_rates = (1e30, 0.01)
     sweep_config.steps = sweep_config.eval.every = 10
-    result = sweep.run(sweep_config, tmp_path)
+    result = sweep.sweep(sweep_config, tmp_path)
     assert (result.trials[1e30], result.learning_rate) == (0.0, 0.01)
     assert "learning rate 1e+30 diverges: " in caplog.text

@@ -53,7 +53,7 @@ def assert_bit_identical(a, b):
 
 def test_a_run_writes_its_metrics_config_events_and_checkpoints(tiny_config, tmp_path):
     tiny_config.checkpoint.keep = 1
-    result = train.run(tiny_config, tmp_path)
+    result = train.train(tiny_config, tmp_path)
     assert result.signal is None
     assert result.step == 20
     assert result.checkpoint == tmp_path / "checkpoints" / "20"
@@ -106,7 +106,7 @@ def finished(finished_once, tiny_config, tmp_path):
     made, results = finished_once
     tiny_config.checkpoint.keep = 3
     if not results:
-        results.append(train.run(tiny_config, made))
+        results.append(train.train(tiny_config, made))
     shutil.copytree(made, tmp_path / "run")
     return results[0], tmp_path / "run"
 
@@ -114,7 +114,7 @@ def finished(finished_once, tiny_config, tmp_path):
 def test_the_first_loss_of_a_run_is_ln_of_the_classes(tiny_config, tmp_path):
     tiny_config.log_every = 1
     tiny_config.steps = 6
-    train.run(tiny_config, tmp_path)
+    train.train(tiny_config, tmp_path)
     assert metrics_of(tmp_path)[0]["train/loss"] == pytest.approx(math.log(10), rel=1e-6)
 
 
@@ -141,13 +141,13 @@ def test_fifty_and_fifty_steps_are_a_hundred_bit_for_bit(tiny_config, tmp_path, 
     tiny_config.steps = 100
     tiny_config.checkpoint.every = tiny_config.eval.every = 100
     straight, parts = tmp_path / "straight", tmp_path / "parts"
-    train.run(tiny_config, straight)
+    train.train(tiny_config, straight)
     with monkeypatch.context() as patch:
         patch.setattr(train, "InterruptRequest", lambda: StopAt(50))
-        result = train.run(tiny_config, parts)
+        result = train.train(tiny_config, parts)
     assert (result.step, result.signal) == (50, signal.SIGINT)
     assert not (parts / "result.json").exists()
-    result = train.run(tiny_config, parts)
+    result = train.train(tiny_config, parts)
     assert (result.step, result.signal) == (100, None)
     assert_bit_identical(saved_state(tiny_config, straight, 100), saved_state(tiny_config, parts, 100))
 
@@ -166,14 +166,14 @@ def test_a_run_resumes_on_another_mesh_with_rematerialisation_and_accumulation(t
     tiny_config.model.hidden_dim = 64
     tiny_config.model.channels_mlp_dim = 128  # large enough to be cut
     tiny_config.model.num_blocks = 1
-    straight = train.run(tiny_config, tmp_path / "straight")
+    straight = train.train(tiny_config, tmp_path / "straight")
     with monkeypatch.context() as patch:
         patch.setattr(train, "InterruptRequest", lambda: StopAt(10))
-        train.run(tiny_config, tmp_path / "parts")
+        train.train(tiny_config, tmp_path / "parts")
     tiny_config.mesh.fsdp = 2
     tiny_config.accumulation_steps = 2
     tiny_config.model.remat = "full"
-    parts = train.run(tiny_config, tmp_path / "parts")
+    parts = train.train(tiny_config, tmp_path / "parts")
     assert parts.step == straight.step
     assert parts.metrics == pytest.approx(straight.metrics, rel=1e-4)
     a, b = (saved_state(tiny_config, tmp_path / name, 20) for name in ("straight", "parts"))
@@ -315,7 +315,7 @@ def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before_and_no
         if path.is_file():
             path.write_bytes(path.read_bytes()[:-1])
     with caplog.at_level("INFO", logger="mixer_jax"):
-        assert train.run(tiny_config, harmed).step == 20
+        assert train.train(tiny_config, harmed).step == 20
     assert f"resuming from {harmed}/checkpoints/10" in caplog.messages
     assert_bit_identical(saved_state(tiny_config, harmed, 20), saved_state(tiny_config, straight, 20))
     assert (harmed / "checkpoints" / "20.damaged").is_dir()
@@ -323,31 +323,31 @@ def test_a_damaged_newest_checkpoint_costs_the_steps_since_the_one_before_and_no
 
 def test_a_second_process_in_a_work_directory_is_refused_by_name(tiny_config, tmp_path):
     program = (
-        "import sys, time; from pathlib import Path; from mixer_jax import lock\n"
-        "with lock.only_process(Path(sys.argv[1])): print('held', flush=True); time.sleep(600)"
+        "import sys, time; from pathlib import Path; from mixer_jax.workdir import lock\n"
+        "with lock.only_process(Path(sys.argv[1]) / 'lock', 'it'): print('held', flush=True); time.sleep(600)"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(ConfigError, match=f"is in use by process {holder.pid} on {socket.gethostname()};"):
-        train.run(tiny_config, tmp_path)
+        train.train(tiny_config, tmp_path)
     holder.kill()
     holder.wait()
-    assert train.run(tiny_config, tmp_path).step == 20  # the lock died with its process, although the file stayed
+    assert train.train(tiny_config, tmp_path).step == 20  # the lock died with its process, although the file stayed
     assert f"process {os.getpid()} on" in read(tmp_path / "lock")
 
 
 @pytest.fixture
 def poison(monkeypatch):
     """Makes the losses infinite of the steps in whose batch the number of zeros is a multiple of seven."""
-    create = losses.create
+    create = losses.create_loss
 
     def create_poisoned(*args, **kwargs):
         loss = create(*args, **kwargs)
         return lambda logits, labels: loss(logits, labels) * jnp.where((labels[:, 0] == 1).sum() % 7 == 0, jnp.inf, 1.0)
 
-    monkeypatch.setattr(losses, "create", create_poisoned)
+    monkeypatch.setattr(losses, "create_loss", create_poisoned)
 
 
 def poisoned_steps(config):
@@ -367,7 +367,7 @@ def test_a_step_that_is_not_finite_stops_the_run_names_it_and_replays(tiny_confi
     bad = poisoned_steps(tiny_config)
     tiny_config.checkpoint.every = bad[0] - 1
     with pytest.raises(RunError, match=f"^step {bad[0]}: the loss or .*replay --workdir={tmp_path} --step={bad[0]}`"):
-        train.run(tiny_config, tmp_path)
+        train.train(tiny_config, tmp_path)
     assert Checkpoints(tmp_path / "checkpoints", keep=9, best=None).latest_step() == bad[0] - 1
     metrics, layers = replay(tmp_path, bad[0])
     assert metrics["loss"] == np.inf
@@ -379,13 +379,13 @@ def test_a_step_that_is_not_finite_stops_the_run_names_it_and_replays(tiny_confi
     tiny_config.nonfinite = "skip"
     tiny_config.checkpoint.every = 10
     for workdir in (tmp_path, straight):
-        assert train.run(tiny_config, workdir).step == 20
+        assert train.train(tiny_config, workdir).step == 20
         skipped = {line["step"]: line["train/skipped_updates"] for line in metrics_of(workdir) if "train/loss" in line}
         assert skipped == {step: sum(other <= step for other in bad) for step in (5, 10, 15, 20) if step in skipped}
     assert_bit_identical(saved_state(tiny_config, tmp_path, 20), saved_state(tiny_config, straight, 20))
     tiny_config.nonfinite = "stop"
     with pytest.raises(ConfigError, match=f"this run has left out {len(bad)} updates; resume it with 'skip'"):
-        train.run(tiny_config, straight)
+        train.train(tiny_config, straight)
 
 
 def test_a_replayed_step_is_that_of_the_run_bit_for_bit(tiny_config, tmp_path):
@@ -393,7 +393,7 @@ def test_a_replayed_step_is_that_of_the_run_bit_for_bit(tiny_config, tmp_path):
     tiny_config.checkpoint.every = 8
     tiny_config.checkpoint.keep = 1
     tiny_config.checkpoint.best = None
-    train.run(tiny_config, tmp_path)
+    train.train(tiny_config, tmp_path)
     before = sorted(path for path in tmp_path.rglob("*"))
     written = {line["step"]: line for line in metrics_of(tmp_path) if "train/loss" in line}
     for step in (3, 20):  # from the start, because the checkpoint is gone, and from the one of step 16
@@ -422,32 +422,32 @@ def test_a_replayed_step_is_that_of_the_run_bit_for_bit(tiny_config, tmp_path):
 
 def test_a_key_that_is_newer_than_the_checkpoint_counts_as_its_default(tiny_config, tmp_path):
     tiny_config.mixup = tiny_config.model.stoch_depth = 0.0
-    train.run(tiny_config, tmp_path)
+    train.train(tiny_config, tmp_path)
     for path in (tmp_path / "checkpoints").glob("*/run/metadata"):  # as if from before there were these keys
         run = json.loads(path.read_text())
         del run["config"]["mixup"], run["config"]["model"]["stoch_depth"]
         path.write_text(json.dumps(run))
-    assert train.run(tiny_config, tmp_path).step == 20
+    assert train.train(tiny_config, tmp_path).step == 20
     tiny_config.mixup = 0.5
     with pytest.raises(ConfigError, match=r"another config: config.mixup=0.5 here, 0.0 there\."):
-        train.run(tiny_config, tmp_path)
+        train.train(tiny_config, tmp_path)
 
 
 def test_a_work_directory_that_cannot_be_used_is_named(tiny_config, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="--workdir=.*file cannot be used: "):
-        train.run(tiny_config, tmp_path / "file")
+        train.train(tiny_config, tmp_path / "file")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoints").write_text("")
     with pytest.raises(ConfigError, match="--workdir=.*run cannot be used: "):
-        train.run(tiny_config, tmp_path / "run")
+        train.train(tiny_config, tmp_path / "run")
 
 
 def test_a_finished_run_is_evaluated_again_and_nothing_is_trained(tiny_config, finished):
     first, workdir = finished
     written, result = metrics_of(workdir), result_of(workdir)
     (workdir / "result.json").unlink()  # as a kill between the last step and this file leaves it
-    second = train.run(tiny_config, workdir)
+    second = train.train(tiny_config, workdir)
     assert second == dataclasses.replace(first, checkpoint=workdir / "checkpoints" / "20")
     assert metrics_of(workdir) == written
     assert result_of(workdir) == result
@@ -457,7 +457,7 @@ def test_a_run_that_begins_anew_has_no_result(tiny_config, finished, monkeypatch
     _, workdir = finished
     shutil.rmtree(workdir / "checkpoints")
     monkeypatch.setattr(train, "InterruptRequest", lambda: StopAt(5))
-    train.run(tiny_config, workdir)
+    train.train(tiny_config, workdir)
     assert not (workdir / "result.json").exists()
 
 
@@ -466,7 +466,7 @@ def test_a_work_directory_of_another_config_is_refused_with_the_keys_that_differ
     tiny_config.model.dropout = 0.2
     tiny_config.log_every = 1
     with pytest.raises(ConfigError) as error:
-        train.run(tiny_config, finished[1])
+        train.train(tiny_config, finished[1])
     message = str(error.value)
     assert "config.mixup=0.5 here, 0.2 there" in message
     assert "config.model.dropout=0.2 here, 0.1 there" in message
@@ -479,7 +479,7 @@ def test_keys_that_change_nothing_of_the_trajectory_may_change(tiny_config, fini
     tiny_config.eval.every = 7
     tiny_config.checkpoint.every = 3
     tiny_config.data.threads = 2
-    assert train.run(tiny_config, finished[1]).step == 20
+    assert train.train(tiny_config, finished[1]).step == 20
 
 
 def test_evaluation_sees_every_example_whatever_the_batch(tiny_config, tmp_path):
@@ -487,7 +487,7 @@ def test_evaluation_sees_every_example_whatever_the_batch(tiny_config, tmp_path)
     results = []
     for batch_size in (jax.device_count(), 128, 512):
         tiny_config.eval.batch_size = batch_size
-        results.append(train.run(tiny_config, tmp_path / str(batch_size)).metrics)
+        results.append(train.train(tiny_config, tmp_path / str(batch_size)).metrics)
     for result in results:
         assert result["eval/test/examples"] == 355
         assert result["eval/test/top1"] == results[0]["eval/test/top1"]
@@ -496,5 +496,5 @@ def test_evaluation_sees_every_example_whatever_the_batch(tiny_config, tmp_path)
 
 def test_profile_writes_a_trace(tiny_config, tmp_path):
     tiny_config.profile = True
-    train.run(tiny_config, tmp_path)
+    train.train(tiny_config, tmp_path)
     assert list(tmp_path.glob("plugins/profile/*/*.xplane.pb"))

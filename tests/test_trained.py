@@ -11,11 +11,12 @@ import pytest
 from configs import digits
 from mixer_jax.data import imagenet
 from mixer_jax.errors import ConfigError
-from mixer_jax.models import registry as models
+from mixer_jax.models import registry
 from mixer_jax.suites import record
 from mixer_jax.training import run as train
-from mixer_jax.weights import load as pretrained
 from mixer_jax.weights import trained
+from mixer_jax.weights.trained import load_trained
+from tests.weight_files import save_params
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def run(tmp_path_factory):
     config.loss.name = "sigmoid"
     config.data.evaluate.resize = 9
     workdir = tmp_path_factory.mktemp("runs") / "first"
-    train.run(config, workdir)
+    train.train(config, workdir)
     return workdir
 
 
@@ -43,21 +44,22 @@ def started_from(run, init_from, workdir):
 
 
 def save_file(path, num_classes):
-    model = models.create(
+    model = registry.create_model(
         "mixer", num_classes, patch_size=4, num_blocks=1, hidden_dim=8, tokens_mlp_dim=4, channels_mlp_dim=16
     )
     params = model.init(jax.random.key(0), jnp.zeros((1, 8, 8, 3)))["params"]
-    pretrained.save(path, jax.tree.map(np.asarray, params))
-    return trained.read(str(path))
+    save_params(path, jax.tree.map(np.asarray, params))
+    return load_trained(str(path))
 
 
 def test_a_run_is_shown_images_as_in_its_training(run):
-    model = trained.read(str(run))
-    assert model.eval_transform() == {"size": 8, "crop": "resize", "resize": 9, "exif_orientation": False}
+    model = load_trained(str(run))
+    crop = {"size": 8, "crop": "resize", "resize": 9, "transforms": []}
+    assert model.eval_transform() == {**crop, "exif_orientation": False}
     assert (model.loss, model.workdir, model.model().dtype) == ("sigmoid", run, "float32")
     assert model.class_names() == list("0123456789")
     [checkpoint] = (run / "checkpoints").iterdir()
-    assert (trained.read(str(checkpoint)).workdir, model.source) == (run, str(checkpoint))
+    assert (load_trained(str(checkpoint)).workdir, model.source) == (run, str(checkpoint))
 
 
 def test_a_file_is_shown_images_as_in_the_papers_table_3(tmp_path):
@@ -79,7 +81,7 @@ def test_a_file_without_a_head_says_what_to_do(tmp_path):
 @pytest.mark.parametrize("source", ["runs/nothing", "nothing", "imagenet1k/Mixer-B16"])
 def test_what_is_not_there_is_said_to_be_no_path_and_no_name(source):
     with pytest.raises(ConfigError, match=f"{source}: there is no such work directory, checkpoint or file, and no pub"):
-        trained.read(source)
+        load_trained(source)
 
 
 def test_names_must_be_as_many_as_the_classes(tmp_path):
@@ -93,12 +95,12 @@ def test_names_must_be_as_many_as_the_classes(tmp_path):
 
 
 def test_the_pretraining_is_the_first_of_the_trainings(run, tmp_path):
-    assert trained.read(str(run)).pretraining() == {"source": "digits", "epochs": 0.2}
+    assert load_trained(str(run)).pretraining() == {"source": "digits", "epochs": 0.2}
     second = started_from(run, run, tmp_path / "second")
     third = started_from(run, second, tmp_path / "third")
-    assert trained.read(str(third)).pretraining() == {"source": "digits", "epochs": 0.2}
+    assert load_trained(str(third)).pretraining() == {"source": "digits", "epochs": 0.2}
     fine_tuned = started_from(run, "imagenet21k/Mixer-B_16", tmp_path / "fine_tuned")
-    assert trained.read(str(fine_tuned)).pretraining() == {"source": "imagenet21k/Mixer-B_16", "epochs": None}
+    assert load_trained(str(fine_tuned)).pretraining() == {"source": "imagenet21k/Mixer-B_16", "epochs": None}
 
 
 def test_the_record_of_an_evaluation_describes_the_model(run, tmp_path):
@@ -106,7 +108,7 @@ def test_the_record_of_an_evaluation_describes_the_model(run, tmp_path):
     record.write(
         tmp_path / "new" / "imagenet-8.json",
         "imagenet",
-        trained.read(str(run)),
+        load_trained(str(run)),
         outcome,
         {"imagenet.split": "validation[:4]"},
     )

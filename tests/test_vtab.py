@@ -151,7 +151,9 @@ def png(image):
 
 def opened(name, split, data_dir):
     classes = vtab.TASKS[name].num_classes
-    return sources.create(f"vtab:{name}", split=split, data_dir=str(data_dir), num_classes=classes, image_size=8)
+    return sources.open_with_classes(
+        f"vtab:{name}", split=split, data_dir=str(data_dir), num_classes=classes, image_size=8
+    )
 
 
 def test_dsprites_are_read_as_black_and_white_images(tmp_path):

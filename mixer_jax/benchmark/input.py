@@ -14,7 +14,7 @@ from mixer_jax.benchmark import tf_data
 from mixer_jax.data import batches, jpeg, transforms
 from mixer_jax.data.decode import ImageError, as_rgb
 from mixer_jax.errors import ConfigError
-from mixer_jax.models import registry as models
+from mixer_jax.models import registry
 from mixer_jax.models.cost import forward_flops
 from mixer_jax.runtime import hardware
 from mixer_jax.training.input import open_split
@@ -195,7 +195,7 @@ def _stages(config: ConfigDict, examples: list[dict], repeats: int = 3) -> dict[
 
 def _needed(config: ConfigDict) -> dict[str, int]:
     """Returns the images per second that training takes on a JAX device of each kind at the peak of the device."""
-    model = models.create(**config.model, num_classes=config.data.num_classes)
+    model = registry.create_model(**config.model, num_classes=config.data.num_classes)
     flops = 3 * forward_flops(model, config.data.image_size)
     return {chip: round(hardware.of(chip).bfloat16_flops / flops) for chip in _CHIPS}
 

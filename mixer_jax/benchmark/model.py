@@ -89,7 +89,7 @@ def measure(config: ConfigDict, *, batch_sizes: Sequence[int] | None, seconds: f
     Raises:
       ConfigError: a value of the config is wrong.
     """
-    device_mesh = mesh.create(fsdp=config.mesh.fsdp)
+    device_mesh = mesh.create_mesh(fsdp=config.mesh.fsdp)
     sizes, patience = (batch_sizes, len(batch_sizes)) if batch_sizes else (BATCH_SIZES, _PATIENCE)
     peak, source = device.peak_flops(config.model.dtype, device_mesh)
     runs = {

@@ -22,13 +22,11 @@ timm's models compute GELU in its erf form, this project, as the official code, 
 give timm's models act_layer=timm.layers.GELUTanh.
 """
 
-from pathlib import Path
-
 from absl import flags
 
+from mixer_jax.config.paths import local_path
 from mixer_jax.models import resolution
-from mixer_jax.weights import load as pretrained
-from mixer_jax.weights.load import read_weights
+from mixer_jax.weights.load import load_weights, save_weights
 
 _SOURCE = flags.DEFINE_string("source", None, "Name of published weights, file, work directory or checkpoint.")
 _TARGET = flags.DEFINE_string("target", None, "File to write: .npz (official layout) or .safetensors (timm's).")
@@ -44,11 +42,12 @@ flags.mark_flags_as_required(["source", "target"])
 
 def main() -> None:
     """Converts the weights, and says what became of each array."""
-    weights = read_weights(_SOURCE.value, Path(_CACHE_DIR.value).expanduser() if _CACHE_DIR.value else None)
+    cache_dir = local_path("--cache_dir", _CACHE_DIR.value) if _CACHE_DIR.value else None
+    weights = load_weights(_SOURCE.value, cache_dir=cache_dir)
     if _RESOLUTION.value is not None:
         weights = weights.at_resolution(_RESOLUTION.value, _METHOD.value)
-    target = Path(_TARGET.value).expanduser()
-    pretrained.save(target, weights.params)
+    target = local_path("--target", _TARGET.value)
+    save_weights(target, weights)
     print(weights.report())
-    described = ", ".join(f"{key}={value}" for key, value in weights.attributes().items())
-    print(f"wrote {target}: {described}, {weights.image_size()} pixels")
+    described = ", ".join(f"{key}={value}" for key, value in weights.model.items())
+    print(f"wrote {target}: {described}, {weights.image_size} pixels")

@@ -23,8 +23,10 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from mixer_jax import paper
 from mixer_jax.errors import ConfigError
-from mixer_jax.planning import alternatives, published, table, topology
+from mixer_jax.models import registry
+from mixer_jax.planning import alternatives, table, topology
 from mixer_jax.planning.plan import Plan, make_plan
 from mixer_jax.training.input import open_split
 
@@ -43,7 +45,7 @@ logger = logging.getLogger("mixer_jax")
 def main() -> None:
     """Prints the plan."""
     config = _CONFIG.value
-    on = topology.create(_TOPOLOGY.value)
+    on = topology.create_slice(_TOPOLOGY.value)
     num_examples = _num_examples(config)
 
     def planner(config):
@@ -57,8 +59,9 @@ def main() -> None:
 def _plan(config: ConfigDict, cores: int, planner: alternatives.Planner) -> tuple[dict, str]:
     plan = planner(config)
     recipe = Path(config_flags.get_config_filename(flags.FLAGS["config"]).partition(":")[0]).stem
-    paper = published.of(recipe, config.epochs)
-    described, text = {"config": recipe} | table.record(plan, paper), table.describe(plan, paper)
+    model = registry.title(config.model.to_dict(), config.data.image_size)
+    published = paper.pretraining(model, config.data.source, config.epochs)
+    described, text = {"config": recipe} | table.record(plan, published), table.describe(plan, published)
     if plan.fits:
         return described, text
     fitting = alternatives.that_fit(config, cores, planner)
@@ -85,7 +88,7 @@ def _num_examples(config: ConfigDict) -> int:
         return _EXAMPLES.value
     if config.steps is not None:
         return config.steps * config.batch_size
-    known = published.EXAMPLES.get((config.data.source, config.data.split))
+    known = paper.EXAMPLES.get((config.data.source, config.data.split))
     if known:
         return known
     try:

@@ -13,10 +13,10 @@ of a sigmoid loss each class has its own.
 """
 
 import sys
-from pathlib import Path
 
 from absl import flags
 
+from mixer_jax.config.paths import local_path
 from mixer_jax.inference import predict
 from mixer_jax.weights import trained
 
@@ -30,10 +30,10 @@ flags.mark_flag_as_required("checkpoint")
 
 def main(paths: list[str]) -> None:
     """Predicts the classes of the images, and prints or writes them."""
-    write = predict.writer(Path(_OUTPUT.value)) if _OUTPUT.value else predict.print_table
+    write = predict.writer(local_path("--output", _OUTPUT.value)) if _OUTPUT.value else predict.print_table
     files = predict.find_images(paths)
-    model = trained.read(_CHECKPOINT.value)
-    names = predict.names_of(model, Path(_CLASS_NAMES.value) if _CLASS_NAMES.value else None)
+    model = trained.load_trained(_CHECKPOINT.value)
+    names = predict.names_of(model, local_path("--class_names", _CLASS_NAMES.value) if _CLASS_NAMES.value else None)
     found = predict.predict(model, files, names, top=_TOP.value, batch_size=_BATCH_SIZE.value)
     write(found)
     if _OUTPUT.value:

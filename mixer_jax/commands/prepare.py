@@ -27,10 +27,10 @@ ILSVRC2012_img_val.tar. This needs TensorFlow, pip install -e .[tensorflow], and
 
 import signal
 import sys
-from pathlib import Path
 
 from absl import flags
 
+from mixer_jax.config.paths import local_path
 from mixer_jax.prepare import images, tfrecord, workspace
 from mixer_jax.runtime import hardware
 
@@ -47,7 +47,8 @@ flags.mark_flags_as_required(["source", "name", "data_dir"])
 
 def main() -> None:
     """Prepares the data set, and says what is in it."""
-    source, data_dir = (Path(flag.value).expanduser() for flag in (_SOURCE, _DATA_DIR))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # to say so, and to stop its processes
+    source, data_dir = local_path("--source", _SOURCE.value), local_path("--data_dir", _DATA_DIR.value)
     common = {"name": _NAME.value, "data_dir": data_dir, "workers": _WORKERS.value}
     if _WORKERS.value is None:
         common["workers"] = hardware.cpu_cores()

@@ -8,8 +8,6 @@ clipping, and of the update. The config is that of the checkpoint. On the same d
 to the bit. The work directory is not changed, and may be in use by the run.
 """
 
-from pathlib import Path
-
 from absl import flags
 
 from mixer_jax.training.replay import replay
@@ -21,7 +19,7 @@ flags.mark_flags_as_required(["workdir", "step"])
 
 def main() -> None:
     """Runs the step, and prints its metrics and a table of its layers."""
-    metrics, layers = replay(Path(_WORKDIR.value).expanduser(), _STEP.value)
+    metrics, layers = replay(_WORKDIR.value, _STEP.value)
     print(table(layers))
     print(f"step {_STEP.value}: " + ", ".join(f"{name} {value:.6g}" for name, value in metrics.items()))
 

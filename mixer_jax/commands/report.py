@@ -14,9 +14,10 @@ still missing, and a line for every file that cannot be read.
 
 from absl import flags
 
-from mixer_jax import cli
+from mixer_jax.config.paths import local_path
 from mixer_jax.errors import ConfigError
 from mixer_jax.report import records, tables, text
+from mixer_jax.workdir.layout import whole_file
 
 _FORMATS = {"markdown": text.markdown, "csv": text.as_csv}
 
@@ -27,13 +28,14 @@ _OUTPUT = flags.DEFINE_string("output", None, "File to write; by default the rep
 
 def main() -> None:
     """Prints or writes the report."""
-    runs = cli.local_path("runs", _RUNS.value).expanduser()
+    runs = local_path("--runs", _RUNS.value)
     report = _FORMATS[_FORMAT.value](tables.make(records.read(runs), runs))
     if _OUTPUT.value is None:
         print(report, end="")
         return
-    output = cli.local_path("output", _OUTPUT.value).expanduser()
+    output = local_path("--output", _OUTPUT.value)
     try:
-        output.write_text(report, encoding="utf-8")
+        with whole_file(output) as file:
+            file.write(report)
     except OSError as error:
         raise ConfigError(f"--output={output} cannot be written: {error.strerror}") from error

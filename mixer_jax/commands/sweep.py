@@ -25,10 +25,7 @@ def main() -> None:
     """Runs the sweep, and prints its table."""
     filename = config_flags.get_config_filename(flags.FLAGS["config"])
     workdir = _WORKDIR.value or f"{cli.default_workdir(filename)}-sweep"
-    try:
-        result = sweep.run(_CONFIG.value, cli.local_path("workdir", workdir))
-    except KeyboardInterrupt:
-        cli.fail("interrupted at once; the same command goes on")
+    result = sweep.sweep(_CONFIG.value, workdir)
     print(result.table())
     if result.signal:
         print(f"interrupted in {result.workdir}; the same command goes on")

@@ -41,7 +41,8 @@ def get_config() -> ConfigDict:
     config.mesh.fsdp = 1
 
     config.data = ConfigDict()
-    # digits, synthetic:<number of examples>, tfds:<name>, or folder:<path> with images at <path>/<split>/<class>/
+    # digits, synthetic:<number of examples>, tfds:<name>, folder:<path> with images at <path>/<split>/<class>/,
+    # vtab:<task>, or package.module:name of one of your own
     config.data.source = ""
     config.data.data_dir = placeholder(str)  # where TFDS data sets lie; None: TFDS's own default
     config.data.split = "train"
@@ -62,12 +63,16 @@ def get_config() -> ConfigDict:
     config.data.train.flip = True  # left-right, with probability 1/2
     config.data.train.randaugment_layers = 0  # operations an image; 0: no RandAugment
     config.data.train.randaugment_magnitude = 0.0  # m of Table 4; 0 is not "off"
+    # Transforms of your own behind all of the above, package.module:name, called with an image and a generator.
+    config.data.train.transforms = ()
     config.data.evaluate = ConfigDict()
     config.data.evaluate.crop = "resmall"  # shorter side to `resize`, or resize: to a square of it; centre crop of both
     config.data.evaluate.resize = 256  # pixels
+    config.data.evaluate.transforms = ()  # of your own behind the crop, package.module:name, called with an image
 
     config.model = ConfigDict()
-    config.model.name = ""  # mixer_{s32,s16,b32,b16,l32,l16,h14}, or mixer with the five dimensions below
+    # mixer_{s32,s16,b32,b16,l32,l16,h14}, mixer with the five dimensions below, or package.module:name of your own
+    config.model.name = ""
     config.model.patch_size = placeholder(int)  # these five: None keeps the variant's value (Table 1)
     config.model.num_blocks = placeholder(int)
     config.model.hidden_dim = placeholder(int)
@@ -100,7 +105,7 @@ def get_config() -> ConfigDict:
     config.schedule.decay = "linear"  # or cosine
     config.schedule.end_factor = 1e-5  # share of the peak left at the end; the official code's, the paper names none
 
-    # For `python -m mixer_jax sweep`: it trains on `train_split` with each of the learning rates, takes the one that
+    # For `mixer_jax sweep`: it trains on `train_split` with each of the learning rates, takes the one that
     # does best on `held_out_split`, and trains with it as the rest of the config says.
     config.sweep = ConfigDict()
     config.sweep.learning_rates = ()
@@ -112,6 +117,18 @@ def get_config() -> ConfigDict:
     config.eval.batch_size = 4096  # examples of a batch over all devices
     # Name in the metrics -> split of the source. A recipe replaces them all: config.eval.splits = {...}.
     config.eval.splits = ConfigDict({"test": "test"})
+    # What is measured: accuracy (and loss, of each of `splits`), fewshot (linear probes), package.module:name.
+    config.eval.evaluators = ("accuracy",)
+    config.eval.fewshot = ConfigDict()
+    # Data set of the probes, as data.source, and its splits; None: the training's own, its training split and the first
+    # of `splits`. All images of the training split are shown to the model, so of a large one take a slice.
+    config.eval.fewshot.source = placeholder(str)
+    config.eval.fewshot.train_split = placeholder(str)
+    config.eval.fewshot.test_split = placeholder(str)
+    config.eval.fewshot.shots = (1, 5, 10, 25)  # of each class
+    config.eval.fewshot.seeds = (0,)  # of the choice of examples, one probe with each; the mean is reported
+    config.eval.fewshot.l2 = 2.0**10  # big_vision's, as the next
+    config.eval.fewshot.constant = 100.0  # the feature that stands for the bias
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every = 1000  # steps; also at the end and when the run is interrupted

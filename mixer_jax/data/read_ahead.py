@@ -121,7 +121,7 @@ def _load(path: str) -> Batches:
 
 def _block_signals() -> None:
     resource_tracker.ensure_running()  # which would unblock them when the first worker starts it
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1})
 
 
 def _begin_worker(_number: int, _count: int) -> None:

@@ -12,6 +12,8 @@ import numpy as np
 
 from mixer_jax import rng
 from mixer_jax.config.checks import one_of
+from mixer_jax.config.extensions import is_extension, resolve
+from mixer_jax.config.paths import local_path, path_or_url
 from mixer_jax.data import vtab
 from mixer_jax.data.decode import EXTENSIONS, ImageError
 from mixer_jax.data.tfds import SPLIT_KEYS, Tfds
@@ -19,7 +21,15 @@ from mixer_jax.errors import ConfigError
 
 logger = logging.getLogger("mixer_jax")
 
-_KINDS = ("digits", "synthetic:<number of examples>", "tfds:<name>", "folder:<path>", "vtab:<task>")
+_KINDS = (
+    "digits",
+    "synthetic:<number of examples>",
+    "tfds:<name>",
+    "folder:<path>",
+    "vtab:<task>",
+    "package.module:name",
+)
+_PREFIXES = {kind.partition(":")[0] for kind in _KINDS} - {"package.module"}
 
 
 class Source(Protocol):
@@ -37,7 +47,7 @@ class Source(Protocol):
         ...
 
 
-def create(source: str, *, split: str, data_dir: str | None, num_classes: int, image_size: int) -> Source:
+def open_with_classes(source: str, *, split: str, data_dir: str | None, num_classes: int, image_size: int) -> Source:
     """Opens a data set for a model of so many classes.
 
     Args:
@@ -66,7 +76,8 @@ def open_source(source: str, *, split: str, data_dir: str | None, num_classes: i
 
     Args:
       source: "digits", "synthetic:<number of examples>", "tfds:<name>" for a prepared TFDS data set,
-        "folder:<path>" for image files at <path>/<split>/<class>/, or "vtab:<task>" for a task of `vtab.TASKS`.
+        "folder:<path>" for image files at <path>/<split>/<class>/, "vtab:<task>" for a task of `vtab.TASKS`, or
+        "package.module:name" of a function or class that is called with split= and data_dir= and returns a `Source`.
       split: name of the split; for TFDS also a slice of it, such as "train[:99%]"; for VTAB one of `vtab.SPLITS`.
       data_dir: where TFDS data sets lie; None for TFDS's own default.
       num_classes: number of classes of synthetic images; all others have their own.
@@ -76,6 +87,7 @@ def open_source(source: str, *, split: str, data_dir: str | None, num_classes: i
       UnpreparedError: a TFDS data set is not prepared, or not in ArrayRecord form.
       ConfigError: an unknown source or split, or one that cannot be read.
     """
+    data_dir = path_or_url("config.data.data_dir", data_dir) if data_dir else None
     kind, _, name = source.partition(":")
     if kind == "digits" and not name:
         return Digits(split)
@@ -84,9 +96,11 @@ def open_source(source: str, *, split: str, data_dir: str | None, num_classes: i
     if kind == "tfds" and name:
         return Tfds(name, split=split, data_dir=data_dir)
     if kind == "folder" and name:
-        return Folder(name, split=split)
+        return Folder(str(local_path("config.data.source=folder", name)), split=split)
     if kind == "vtab" and name:
         return vtab.open_task(name, split=split, data_dir=data_dir)
+    if kind not in _PREFIXES and is_extension(source):
+        return resolve("config.data.source", source)(split=split, data_dir=data_dir)
     raise ConfigError(f"config.data.source={source!r} is unknown; known: {', '.join(_KINDS)}")
 
 

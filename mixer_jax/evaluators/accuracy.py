@@ -3,11 +3,32 @@
 from collections.abc import Callable, Iterable
 
 import jax
+from ml_collections import ConfigDict
 
+from mixer_jax.evaluators.evaluator import Context, Evaluator
+from mixer_jax.runtime import mesh
+from mixer_jax.steps import losses
+from mixer_jax.steps.infer_steps import make_eval_step
 from mixer_jax.steps.metrics import means
-from mixer_jax.steps.types import Batch, EvalStep, Evaluator
+from mixer_jax.steps.types import Batch, EvalStep
 
-METRICS = ("loss", "top1", "examples")  # what an evaluator returns
+METRICS = ("top1", "loss", "examples")
+
+
+def metric_names(config: ConfigDict) -> list[str]:
+    """Returns the metrics of a config's splits, as "<split>/<metric>"."""
+    return [f"{split}/{metric}" for split in config.eval.splits for metric in METRICS]
+
+
+def make(context: Context) -> dict[str, Evaluator]:
+    """Makes an evaluator of each of config.eval.splits, which are splits of the training's data set."""
+    config = context.config
+    eval_step = jax.jit(
+        make_eval_step(context.model, loss=losses.create_loss(config.loss.name), gather=context.gather),
+        out_shardings=mesh.replicated(context.mesh),
+    )
+    opened = {name: context.open_source(config.data.source, split) for name, split in config.eval.splits.items()}
+    return {name: accuracy(eval_step, context.batches(source), examples=len(source)) for name, source in opened.items()}
 
 
 def accuracy(eval_step: EvalStep, batches: Callable[[], Iterable[Batch]], *, examples: int) -> Evaluator:
@@ -19,14 +40,13 @@ def accuracy(eval_step: EvalStep, batches: Callable[[], Iterable[Batch]], *, exa
       examples: size of the data set.
 
     Returns:
-      A function of the state to {"loss": nats an example, "top1": share in [0, 1], "examples": count}. Before every
-      batch it asks `interrupted`, and if that says yes, it returns {}.
+      An evaluator with the metrics "top1" (share in [0, 1]), "loss" (nats an example) and "examples" (a count).
 
-    Raises (the returned function):
+    Raises (when it measures):
       RuntimeError: the batches did not hold each example once.
     """
 
-    def evaluate(state, interrupted):
+    def measure(state, interrupted):
         total = None
         for batch in batches():
             if interrupted():
@@ -39,4 +59,4 @@ def accuracy(eval_step: EvalStep, batches: Callable[[], Iterable[Batch]], *, exa
             raise RuntimeError(f"evaluated {result['examples']} examples of a data set of {examples}")
         return result
 
-    return evaluate
+    return Evaluator(METRICS, measure)

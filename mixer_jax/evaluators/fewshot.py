@@ -1,98 +1,67 @@
-"""Few-shot linear probes: l2-regularised linear regression from a frozen representation to the labels.
-
-The constants are those of google-research/big_vision, evaluators/fewshot_lsr.py; arXiv 2105.01601 reports the five-shot
-accuracy on ImageNet of such a probe without naming them.
-"""
-
-import functools
+"""Few-shot accuracy during training: linear probes on the model's features, as config.eval.fewshot says."""
 
 import jax
-import jax.numpy as jnp
-import numpy as np
+from ml_collections import ConfigDict
 
 from mixer_jax.errors import ConfigError
+from mixer_jax.evaluators import predictions, probes
+from mixer_jax.evaluators.evaluator import Context, Evaluator
+from mixer_jax.runtime import mesh
+from mixer_jax.steps.infer_steps import make_represent_step
 
-_EPSILON = 1e-5  # added to the standard deviation of a feature
-_ROWS = 2**13  # test examples that are classified at a time
-
-
-def choose(labels: np.ndarray, *, num_classes: int, shots: int, seed: int) -> np.ndarray:
-    """Chooses the examples of a probe: of each class, `shots` at random, by one generator for all classes in order.
-
-    Args:
-      labels: int (n,), class numbers of the pool.
-      num_classes: number of classes.
-      shots: examples of each class.
-      seed: of the choice.
-
-    Returns:
-      int (num_classes * shots,), indices into the pool, by class.
-
-    Raises:
-      ConfigError: a class has too few examples.
-    """
-    rng = np.random.default_rng(seed)
-    chosen = []
-    for number in range(num_classes):
-        of_class = np.flatnonzero(labels == number)
-        if len(of_class) < shots:
-            raise ConfigError(
-                f"config.fewshot.shots: {shots} images of each class are needed, and config.fewshot.train_split has "
-                f"{len(of_class)} of class {number}"
-            )
-        chosen.append(rng.permutation(of_class)[:shots])
-    return np.concatenate(chosen)
+_NAME = "fewshot"
 
 
-def probe(
-    features: jax.Array,
-    labels: jax.Array,
-    test_features: jax.Array,
-    *,
-    num_classes: int,
-    l2: float = 2.0**10,
-    constant: float = 100.0,
-) -> jax.Array:
-    """Fits a linear probe in closed form, on the device, and classifies with it.
-
-    Args:
-      features: float32 (n, d), representations of the training examples.
-      labels: int (n,), their class numbers.
-      test_features: float32 (m, d).
-      num_classes: number of classes.
-      l2: weight of the penalty, on the bias as well.
-      constant: the feature that stands for the bias; the larger it is, the less of the bias is lost to the penalty.
-
-    Returns:
-      int32 (m,), the predicted class numbers.
-    """
-    fitted = _fit(features, labels, num_classes=num_classes, l2=l2, constant=constant)
-    parts = [test_features[at : at + _ROWS] for at in range(0, len(test_features), _ROWS)]
-    return jnp.concatenate([_classify(part, *fitted, constant) for part in parts])
+def metric_names(config: ConfigDict) -> list[str]:
+    """Returns the metrics, as "fewshot/<metric>"."""
+    return [f"{_NAME}/{metric}" for metric in _metrics(config)]
 
 
-@functools.partial(jax.jit, static_argnames="num_classes")
-def _fit(features, labels, *, num_classes, l2, constant):
-    """Returns the features' mean and deviation, and the weights (d + 1, num_classes)."""
-    with jax.default_matmul_precision("highest"):  # on accelerators a product of float32 is less by default
-        mean = features.mean(axis=0, keepdims=True)
-        deviation = features.std(axis=0, keepdims=True) + _EPSILON
-        x = _standardised(features, mean, deviation, constant)
-        y = 2.0 * jax.nn.one_hot(labels, num_classes) - 1.0
-        n, d = x.shape
-        if n < d:  # the dual form solves the smaller of two equal systems
-            weights = x.T @ jax.scipy.linalg.solve(x @ x.T + l2 * jnp.eye(n), y, assume_a="pos")
-        else:
-            weights = jax.scipy.linalg.solve(x.T @ x + l2 * jnp.eye(d), x.T @ y, assume_a="pos")
-    return mean, deviation, weights
+def _metrics(config: ConfigDict) -> list[str]:
+    asked = config.eval.fewshot
+    of_seeds = [f"{shots}/seed_{seed}/top1" for shots in asked.shots for seed in asked.seeds]
+    return ["examples", *of_seeds, *(f"{shots}/top1" for shots in asked.shots)]
 
 
-@jax.jit
-def _classify(features, mean, deviation, weights, constant):
-    with jax.default_matmul_precision("highest"):
-        return (_standardised(features, mean, deviation, constant) @ weights).argmax(axis=-1).astype(jnp.int32)
+def make(context: Context) -> dict[str, Evaluator]:
+    """Makes the evaluator; the data sets are those of config.eval.fewshot, by default the training's own."""
+    config, asked = context.config, context.config.eval.fewshot
+    if asked.test_split is None and not config.eval.splits:
+        raise ConfigError(
+            "config.eval.fewshot.test_split=None and config.eval.splits is empty: name the split to test on"
+        )
+    source = asked.source or config.data.source
+    train_split = asked.train_split or config.data.split
+    test_split = asked.test_split or next(iter(config.eval.splits.values()))
+    pool, test = (context.open_source(source, split) for split in (train_split, test_split))
+    step = jax.jit(
+        predictions.labelled(make_represent_step(context.model, gather=context.gather)),
+        out_shardings=mesh.replicated(context.mesh),
+    )
 
+    def features(state, data_set, split, interrupted):
+        parts = []
+        title = f"{source} {split}"
+        batches = context.batches(data_set)()
+        for part in predictions.over(step, state.params, batches, examples=len(data_set), title=title):
+            parts.append(part)
+            if interrupted():
+                return None
+        return predictions.concatenated(parts)
 
-def _standardised(features, mean, deviation, constant):
-    x = (features - mean) / deviation
-    return jnp.concatenate([x, jnp.full((len(x), 1), constant, x.dtype)], axis=1)
+    def measure(state, interrupted):
+        pooled = features(state, pool, train_split, interrupted)
+        tested = features(state, test, test_split, interrupted) if pooled else None
+        if not tested:
+            return {}
+        return probes.accuracies(
+            pooled,
+            tested,
+            num_classes=pool.num_classes,
+            shots=asked.shots,
+            seeds=asked.seeds,
+            l2=asked.l2,
+            constant=asked.constant,
+        )
+
+    return {_NAME: Evaluator(tuple(_metrics(config)), measure)}

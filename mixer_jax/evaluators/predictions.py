@@ -9,13 +9,19 @@ from tqdm import tqdm
 from mixer_jax.steps.types import Batch
 
 
+def labelled(step: Callable[[dict, Batch], dict]) -> Callable[[dict, Batch], dict]:
+    """Returns a step that hands on the labels and the mask of its batch, for `over`."""
+    return lambda params, batch: {**step(params, batch), "label": batch["label"], "mask": batch["mask"]}
+
+
 def over(
     step: Callable[[dict, Batch], dict], params: dict, batches: Iterable[Batch], *, examples: int, title: str
 ) -> Iterator[dict[str, np.ndarray]]:
     """Applies a step to every example of a data set, and shows a progress bar on a terminal.
 
     Args:
-      step: (params, batch) -> arrays (n, ...), jitted.
+      step: what `labelled` returns, (params, batch) -> arrays (n, ...), jitted; of several hosts, each holds the
+        results.
       params: the model's parameters.
       batches: global batches on the devices, padded and masked.
       examples: size of the data set.
@@ -30,8 +36,7 @@ def over(
     seen = 0
     with tqdm(total=examples, desc=title, unit=" images", disable=None, leave=False) as bar:
         for batch in batches:
-            results = {**step(params, batch), "label": batch["label"], "mask": batch["mask"]}
-            results = {name: np.asarray(value) for name, value in jax.device_get(results).items()}
+            results = {name: np.asarray(value) for name, value in jax.device_get(step(params, batch)).items()}
             counted = results.pop("mask") > 0
             yield {name: value[counted] for name, value in results.items()}
             bar.update(int(counted.sum()))

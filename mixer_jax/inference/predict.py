@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import functools
-import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -13,15 +12,17 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mixer_jax.config import base
+from mixer_jax.config.paths import local_path
 from mixer_jax.data import transforms
 from mixer_jax.data.decode import EXTENSIONS, ImageError, as_rgb
 from mixer_jax.errors import ConfigError
 from mixer_jax.evaluators import predictions
-from mixer_jax.runtime import mesh
+from mixer_jax.runtime import mesh, numerics
 from mixer_jax.steps.infer_steps import make_predict_step
 from mixer_jax.training.input import eval_batches
 from mixer_jax.weights import trained
 from mixer_jax.weights.trained import Trained
+from mixer_jax.workdir.layout import whole_file, write_json
 
 logger = logging.getLogger("mixer_jax")
 
@@ -54,7 +55,7 @@ def find_images(paths: list[str]) -> list[Path]:
     if not paths:
         raise ConfigError("no images: name files or folders, python -m mixer_jax predict --checkpoint=... image.jpg")
     files = []
-    for path in map(Path, paths):
+    for path in (local_path("image", path) for path in paths):
         if path.is_dir():
             found = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
             if not found:
@@ -78,6 +79,7 @@ def names_of(model: Trained, file: Path | None) -> list[str]:
     return names
 
 
+@numerics.pinned()
 def predict(
     model: Trained, files: list[Path], names: list[str], *, top: int = 5, batch_size: int | None = None
 ) -> list[Prediction]:
@@ -96,7 +98,7 @@ def predict(
     Raises:
       ConfigError: the model has no head, or the batch does not divide over the devices.
     """
-    device_mesh = mesh.create()
+    device_mesh = mesh.create_mesh()
     everywhere = mesh.replicated(device_mesh)
     step = make_predict_step(model.model(), loss=model.loss, top=top)
     config = ConfigDict({"data": base.get_config().data, "eval": {"batch_size": batch_size or 32 * device_mesh.size}})
@@ -107,7 +109,7 @@ def predict(
     batches = eval_batches(config, source, transform, device_mesh)
     seen = predictions.concatenated(
         predictions.over(
-            jax.jit(step, out_shardings=everywhere),
+            jax.jit(predictions.labelled(step), out_shardings=everywhere),
             jax.device_put(model.weights.params, everywhere),
             batches(),
             examples=len(files),
@@ -171,7 +173,7 @@ def writer(path: Path) -> Callable[[list[Prediction]], None]:
 
 
 def _write_csv(path: Path, found: list[Prediction]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with whole_file(path) as file:
         rows = csv.writer(file)
         rows.writerow(["file", "rank", "class", "name", "probability", "error"])
         for prediction in found:
@@ -183,4 +185,4 @@ def _write_csv(path: Path, found: list[Prediction]) -> None:
 
 
 def _write_json(path: Path, found: list[Prediction]) -> None:
-    path.write_text(json.dumps([dataclasses.asdict(prediction) for prediction in found], indent=2) + "\n")
+    write_json(path, [dataclasses.asdict(prediction) for prediction in found])

@@ -1,24 +1,43 @@
-"""What a Mixer costs to compute, counted from its configuration."""
+"""What a model's forward pass costs, counted from its program."""
 
-from mixer_jax.models.mixer import Mixer
+import math
+
+import flax.linen as nn
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 
-def forward_flops(model: Mixer, image_size: int) -> int:
-    """Returns the FLOPs of one image's forward pass: two for each multiply-add of its matrix products.
+def forward_flops(model: nn.Module, image_size: int) -> int:
+    """Returns the FLOPs of one image's forward pass: two for each multiply-add of its matrix products and convolutions.
 
-    A product of the stem, the MLPs and the head takes one multiply-add for each output and input; biases, LayerNorm,
-    GELU and additions are left out, as usual. With untied token mixing the number is the same. A training step takes
-    three times as much, because the gradients with respect to activations and to weights are one product each. (By
-    convention the gradient with respect to the pixels is counted too, which nobody computes: less than 3 %, that of
-    S/32.) What rematerialisation computes a second time comes on top.
+    Biases, norms, activations and additions are left out, as usual. A training step takes three times as much, because
+    the gradients with respect to activations and to weights are one product each. (By convention the gradient with
+    respect to the pixels is counted too, which nobody computes: less than 3 % of a Mixer, that of S/32.) What
+    rematerialisation computes a second time comes on top.
 
     Args:
-      model: the Mixer, with or without a head.
+      model: the model, with or without a head.
       image_size: height and width of the image, in pixels.
     """
-    tokens = (image_size // model.patch_size) ** 2
-    stem = tokens * model.patch_size**2 * 3 * model.hidden_dim
-    token_mixing = 2 * model.hidden_dim * tokens * model.tokens_mlp_dim
-    channel_mixing = 2 * tokens * model.hidden_dim * model.channels_mlp_dim
-    head = model.hidden_dim * (model.num_classes or 0)
-    return 2 * (stem + model.num_blocks * (token_mixing + channel_mixing) + head)
+    image = jax.ShapeDtypeStruct((1, image_size, image_size, 3), "float32")
+    variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    return _flops(jax.make_jaxpr(model.apply)(variables, image).jaxpr)
+
+
+def _flops(program: Jaxpr) -> int:
+    total = 0
+    for equation in program.eqns:
+        kind, parameters = equation.primitive.name, equation.params
+        if kind == "dot_general":
+            (contracted, _), _ = parameters["dimension_numbers"]
+            depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
+            total += 2 * depth * math.prod(equation.outvars[0].aval.shape)
+        elif kind == "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape  # of each output: the window's pixels times the channels of a group
+            depth = math.prod(kernel) // kernel[parameters["dimension_numbers"].rhs_spec[0]]
+            total += 2 * depth * math.prod(equation.outvars[0].aval.shape)
+        times = parameters["length"] if kind == "scan" else 1
+        for inner in jax.tree.leaves(list(parameters.values()), is_leaf=lambda x: isinstance(x, (ClosedJaxpr, Jaxpr))):
+            if isinstance(inner, (ClosedJaxpr, Jaxpr)):
+                total += times * _flops(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
+    return total

@@ -4,6 +4,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+# What the backward pass finds of a block's activations: all, the results of the matrix products, or the block's input
+# alone. The rest it computes again.
+REMAT = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_saveable,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
 
 class MlpBlock(nn.Module):
     """Dense, GELU (tanh form), Dense over the last axis, back to its input width.

@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How one kind of file names and shapes the arrays of a Mixer.
+    """How one kind of file names and shapes the arrays of a model.
 
     Attributes:
       title: what messages call it.
@@ -29,10 +29,19 @@ class Layout:
             name = name.replace(ours, theirs)
         return name
 
-    def num_blocks(self, keys: Iterable[str]) -> int:
-        """Returns one more than the highest number of a block among the keys of a file, and at least 1."""
-        block = re.compile(re.escape(self.key("MixerBlock_")) + r"(\d+)")
-        return 1 + max((int(found[1]) for key in keys if (found := block.match(key))), default=0)
+    def num_blocks(self, keys: Iterable[str], block: str) -> int:
+        """Returns one more than the highest number of a block among the keys of a file, and at least 1.
+
+        Args:
+          keys: of the file.
+          block: what the names of a block's parameters begin with in this project's tree, before the number.
+        """
+        numbered = re.compile(re.escape(self.key(block)) + r"(\d+)")
+        return 1 + max((int(found[1]) for key in keys if (found := numbered.match(key))), default=0)
+
+    def is_written_to(self, ending: str) -> bool:
+        """Returns whether files of such an ending, ".npz" or ".safetensors", are written in this layout."""
+        return ending == ".npz" and not self.renames
 
     def keys(self, keys: Iterable[str]) -> dict[str, str]:
         """Returns the keys of a file, each under what `key` gives for its array."""
@@ -42,6 +51,11 @@ class Layout:
         """Returns an array of a file in the shape of this project's tree, and what was changed, "" for nothing."""
         del name
         return array, ""
+
+    def to_file(self, name: str, array: np.ndarray) -> np.ndarray:
+        """Returns an array of this project's tree in the shape of the file's; the inverse of `from_file`."""
+        del name
+        return array
 
 
 class OlderLayout(Layout):
@@ -69,7 +83,11 @@ class OlderLayout(Layout):
 
 
 class TimmLayout(Layout):
-    """The state dict of timm's `mixer_*` models: PyTorch's names and orders of axes."""
+    """The state dict of timm's models: PyTorch's names and orders of axes."""
+
+    def is_written_to(self, ending: str) -> bool:
+        """Returns True for ".safetensors"."""
+        return ending == ".safetensors"
 
     def from_file(self, name: str, array: np.ndarray) -> tuple[np.ndarray, str]:
         """Transposes weights, (out, in) or (out, in, height, width), to (in, out) or (height, width, in, out)."""
@@ -78,14 +96,14 @@ class TimmLayout(Layout):
         return np.ascontiguousarray(array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T), "transposed"
 
     def to_file(self, name: str, array: np.ndarray) -> np.ndarray:
-        """Returns an array of this project's tree in the shape of timm's; the inverse of `from_file`."""
+        """Transposes kernels back, to (out, in) or (out, in, height, width)."""
         if not name.endswith("/kernel"):
             return array
         return np.ascontiguousarray(array.transpose(3, 2, 0, 1) if array.ndim == 4 else array.T)
 
 
 OFFICIAL = Layout("official")
-OLDER = OlderLayout(
+OLDER_MIXER = OlderLayout(
     "older official",
     renames=(
         ("stem/", "embedding/"),
@@ -98,7 +116,7 @@ OLDER = OlderLayout(
         ("Dense_1/bias", "bias2"),
     ),
 )
-TIMM = TimmLayout(
+TIMM_MIXER = TimmLayout(
     "timm",
     renames=(
         ("stem/", "stem.proj/"),

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from mixer_jax.models.layers import MlpBlock, StochasticDepth, check_images
+from mixer_jax.models.layers import REMAT, MlpBlock, StochasticDepth, check_images
 
 # Table 1 of the paper. S (tokens) follows from the image; D_C = 4 C and D_S = C / 2 throughout.
 _SIZES = {
@@ -21,14 +21,6 @@ _SIZES = {
 VARIANTS = {
     f"mixer_{size}{patch_size}": {"patch_size": patch_size, **_SIZES[size]}
     for size, patch_size in [("s", 32), ("s", 16), ("b", 32), ("b", 16), ("l", 32), ("l", 16), ("h", 14)]
-}
-
-# What the backward pass finds of a block's activations: all, the results of the matrix products, or the block's input
-# alone. The rest it computes again.
-REMAT = {
-    "none": None,
-    "dots": jax.checkpoint_policies.dots_saveable,
-    "full": jax.checkpoint_policies.nothing_saveable,
 }
 
 

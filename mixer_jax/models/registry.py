@@ -1,92 +1,99 @@
-"""Models by name: `create("mixer_b16", num_classes=1000)`."""
+"""Models and their families by name: `create_model("mixer_b16", num_classes=1000)`."""
 
 from collections.abc import Mapping
 
 import flax.linen as nn
-import jax.numpy as jnp
 
-from mixer_jax.config.checks import one_of, suggest
+from mixer_jax.config.checks import suggest
+from mixer_jax.config.extensions import is_extension, resolve
 from mixer_jax.errors import ConfigError
-from mixer_jax.models.mixer import REMAT, VARIANTS, Mixer
+from mixer_jax.models.family import Family
+from mixer_jax.models.mixer_family import MixerFamily
 
-__all__ = ["VARIANTS", "Mixer", "create"]
-
-_DIMENSIONS = ("patch_size", "num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim")
-_ATTRIBUTES = tuple(key for key in Mixer.__dataclass_fields__ if key not in ("name", "parent", "num_classes"))
-_RATES = ("dropout", "stoch_depth")
-_DTYPES = ("float32", "bfloat16")
+FAMILIES: tuple[Family, ...] = (MixerFamily(),)
 
 
-def create(name: str, num_classes: int | None, **overrides) -> nn.Module:
+def variants() -> list[str]:
+    """Returns the names of all published configurations."""
+    return [name for family in FAMILIES for name in family.variants]
+
+
+def published() -> dict[str, str]:
+    """Returns the addresses of all published weights by name."""
+    return {name: address for family in FAMILIES for name, address in family.published.items()}
+
+
+def family(name: str) -> Family:
+    """Returns the family that a model's name belongs to.
+
+    Args:
+      name: config.model.name: a variant, a family's own name for its free configurations, or "package.module:name" of a
+        Flax module or a `Family` (a subclass or an object of it).
+
+    Raises:
+      ConfigError: no family has such a model.
+    """
+    if is_extension(name):
+        return _extension(name)
+    for known in FAMILIES:
+        if name == known.name or name in known.variants:
+            return known
+    names = [*variants(), *(known.name for known in FAMILIES)]
+    raise ConfigError(f"config.model.name={name!r} is unknown; {suggest(str(name), names)}, or package.module:name")
+
+
+def create_model(name: str, num_classes: int | None, **attributes: object) -> nn.Module:
     """Makes a model from its name.
 
     Args:
-      name: one of the paper's seven variants (`VARIANTS`, Table 1), such as "mixer_b16", or "mixer" for a free
-        configuration whose five dimensions are all given.
+      name: as in `family`, such as "mixer_b16", one of the paper's seven (Table 1), or "mixer" for a free configuration
+        whose five dimensions are all given.
       num_classes: width of the head, or None for a model without one.
-      **overrides: attributes of `Mixer` to set; a dimension given as None keeps the variant's value. `dtype` may
-        be a name.
+      **attributes: of the family's module, such as those of `Mixer`; one given as None keeps the variant's value.
+        `dtype` may be a name.
 
     Returns:
       An unbound Flax module; `module.init(key, images)` makes its variables.
 
     Raises:
-      ConfigError: the name or an override is unknown, a dimension is missing, or a value is out of range.
+      ConfigError: the name or an attribute is unknown, a dimension is missing, or a value is out of range.
     """
-    one_of("config.model.name", name, [*VARIANTS, "mixer"])
-    attributes = dict(VARIANTS.get(name, {}))
-    for key, value in overrides.items():
-        if key not in _ATTRIBUTES:
-            raise ConfigError(f"config.model.{key}={value!r} is no attribute of {name}; {suggest(key, _ATTRIBUTES)}")
-        if value is not None:
-            attributes[key] = value
-    _check(name, num_classes, attributes)
-    dtype = attributes.get("dtype", "float32")
-    attributes["dtype"] = jnp.dtype(one_of("config.model.dtype", getattr(dtype, "__name__", str(dtype)), _DTYPES))
-    return Mixer(num_classes=num_classes, **attributes)
+    return family(name).create(name, num_classes, attributes)
 
 
-def _check(name: str, num_classes: int | None, attributes: dict) -> None:
-    for key in _DIMENSIONS:
-        value = attributes.get(key)
-        if value is None:
-            raise ConfigError(
-                f"config.model.{key} is missing: a free configuration (config.model.name={name!r}) sets {_DIMENSIONS}"
-            )
-        if type(value) is not int or value < 1:  # isinstance would let True pass
-            raise ConfigError(f"config.model.{key}={value!r}; expected a positive integer")
-    for key in _RATES:
-        value = attributes.get(key, 0.0)
-        if not isinstance(value, (int, float)) or not 0.0 <= value < 1.0:
-            raise ConfigError(f"config.model.{key}={value!r}; expected a rate in [0, 1)")
-    one_of("config.model.remat", attributes.get("remat", "none"), REMAT)
-    if num_classes is not None and (type(num_classes) is not int or num_classes < 1):
-        raise ConfigError(f"num_classes={num_classes!r}; expected a positive integer, or None for no head")
+def essential(model: Mapping[str, object]) -> dict[str, object]:
+    """Returns what of a config.model shapes the parameters: its name, and what differs from that variant."""
+    attributes = {key: value for key, value in model.items() if key != "name"}
+    return family(str(model["name"])).essential(str(model["name"]), attributes)
 
 
-def attributes(shapes: Mapping[str, tuple[int, ...]], num_blocks: int | None = None) -> dict:
-    """Returns the keyword arguments with which `models.create` makes the model of these shapes.
+def title(model: Mapping[str, object], image_size: int) -> str | None:
+    """Returns what the papers call the model of a config.model, such as "Mixer-B/16", or None if it is none of theirs.
 
     Args:
-      shapes: by name in the parameter tree; those of the stem, the head and the first block tell.
-      num_blocks: the number of blocks; None counts those in `shapes`.
-
-    Returns:
-      The name of a variant with what differs from it, or "mixer" with its five dimensions; num_classes, None without a
-      head; untied_token_mixing where it is.
+      model: name and attributes.
+      image_size: height and width of its images, in pixels.
     """
-    tokens_kernel = shapes["MixerBlock_0/token_mixing/Dense_0/kernel"]
-    dimensions = {
-        "patch_size": shapes["stem/kernel"][0],
-        "num_blocks": num_blocks or len({name.split("/")[0] for name in shapes if name.startswith("MixerBlock_")}),
-        "hidden_dim": shapes["stem/kernel"][-1],
-        "tokens_mlp_dim": tokens_kernel[-1],
-        "channels_mlp_dim": shapes["MixerBlock_0/channel_mixing/Dense_0/kernel"][-1],
-    }
-    named = {"name": "mixer", **dimensions}
-    for variant, its in VARIANTS.items():
-        differing = {key: value for key, value in dimensions.items() if value != its[key]}
-        if differing.keys() <= {"tokens_mlp_dim"}:  # it grows with the resolution
-            named = {"name": variant, **differing}
-    untied = {"untied_token_mixing": True} if len(tokens_kernel) == 3 else {}
-    return {**named, "num_classes": shapes.get("head/kernel", (None,))[-1], **untied}
+    name, attributes = str(model["name"]), {key: value for key, value in model.items() if key != "name"}
+    if is_extension(name):  # in a record of a run, which shall not import anything
+        return None
+    try:
+        return family(name).title(name, attributes, image_size)
+    except ConfigError:
+        return None
+
+
+def variant_of(title: str) -> str | None:
+    """Returns the variant that the papers call so, or None if no family has it: "Mixer-B/16" -> "mixer_b16"."""
+    return next((name for known in FAMILIES for name in known.titles if known.titles[name] == title), None)
+
+
+def _extension(name: str) -> Family:
+    found = resolve("config.model.name", name)
+    if isinstance(found, Family):
+        return found
+    if isinstance(found, type) and issubclass(found, Family):
+        return found()
+    if isinstance(found, type) and issubclass(found, nn.Module):
+        return Family(found, name)
+    raise ConfigError(f"config.model.name={name!r} is {found!r}; expected a Flax module or a mixer_jax Family")

@@ -53,13 +53,20 @@ def change(params: dict, image_size: int, method: str = "block_diagonal") -> dic
         return params
     if method == "interpolate":
         return _map_token_mixing(params, lambda mlp: _interpolate(mlp, old_grid, grid))
-    if grid % old_grid:
-        old = old_grid * patch_size
+    factor = growth(old_grid * patch_size, image_size)
+    return _map_token_mixing(params, lambda mlp: _block_diagonal(mlp, old_grid, factor))
+
+
+def growth(old: int, new: int) -> int:
+    """Returns how many times as large images of `new` pixels are as those of `old`; a ConfigError if not whole."""
+    if new % old:
         raise ConfigError(
-            f"from {old} to {image_size} pixels is no whole factor: method='block_diagonal', the paper's, goes from "
-            f"{old} to {2 * old}, {3 * old}, ...; method='interpolate', of the token-mixing weights, goes to any size"
+            f"from {old} to {new} pixels is no whole factor: method='block_diagonal', the paper's, goes from {old} to "
+            f"{2 * old}, {3 * old}, ...; method='interpolate', of the token-mixing weights, goes to any size: "
+            f"python -m mixer_jax convert --source=<weights> --target=<file>.npz --resolution={new} "
+            "--method=interpolate"
         )
-    return _map_token_mixing(params, lambda mlp: _block_diagonal(mlp, old_grid, grid // old_grid))
+    return new // old
 
 
 def _grid(params: dict) -> int:

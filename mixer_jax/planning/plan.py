@@ -79,7 +79,7 @@ def make_plan(config: ConfigDict, on: Slice, *, num_examples: int) -> Plan:
     """Compiles the training step of a config for a slice.
 
     Args:
-      config: a recipe, with the keys of configs/base.py.
+      config: a recipe, with the keys of mixer_jax/config/base.py.
       on: the slice.
       num_examples: size of the training data.
 
@@ -151,4 +151,4 @@ def with_all_parts(compiled: Compiled, config: ConfigDict, on: Slice) -> Compile
 
 
 def _training(config: ConfigDict, on: Slice, num_examples: int) -> Training:
-    return build_training(config, mesh.create(on.devices, fsdp=config.mesh.fsdp), num_examples=num_examples)
+    return build_training(config, mesh.create_mesh(on.devices, fsdp=config.mesh.fsdp), num_examples=num_examples)

@@ -2,24 +2,28 @@
 
 import dataclasses
 
+from mixer_jax import paper
 from mixer_jax.planning.plan import Plan
-from mixer_jax.planning.published import Published
 
 _GIB = 2**30
 
 
-def record(plan: Plan, published: Published | None = None) -> dict:
+def record(plan: Plan, published: paper.Row | None = None) -> dict:
     """Returns a plan as a JSON object: its attributes, and what follows from them."""
     derived = ("img_sec_core", "bound_seconds", "hours", "core_days")
     return (
         dataclasses.asdict(plan)
         | {"fits": plan.fits}
         | {name: getattr(plan, name) if plan.fits else None for name in derived}
-        | {"paper": dataclasses.asdict(published) if published else None}
+        | {"paper": _of_paper(published) if published else None}
     )
 
 
-def describe(plan: Plan, published: Published | None = None) -> str:
+def _of_paper(row: paper.Row) -> dict:
+    return {"core_days": row.core_days, "inference_img_sec_core": row.img_sec_core}
+
+
+def describe(plan: Plan, published: paper.Row | None = None) -> str:
     """Returns a plan as a table, beside what the paper says."""
     rows = [
         ("slice", f"{plan.topology}: {plan.chips:,} chips of {plan.device}, {plan.cores:,} cores"),
@@ -40,7 +44,7 @@ def compare(plans: list[tuple[dict, Plan]]) -> str:
     return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
-def _of_step(plan: Plan, published: Published | None) -> list[tuple[str, str]]:
+def _of_step(plan: Plan, published: paper.Row | None) -> list[tuple[str, str]]:
     compiled = plan.compiled
     bound_by = "FLOPs" if plan.compute_seconds > plan.traffic_seconds else "memory traffic"
     of_paper = f"; the paper: {published.core_days:,} of TPU v3" if published else ""
@@ -58,7 +62,7 @@ def _of_step(plan: Plan, published: Published | None) -> list[tuple[str, str]]:
         ("  core-days", f"{plan.core_days:,.1f}{of_paper}"),
     ]
     if published:
-        rows.append(("  the paper's inference", f"{published.inference_img_sec_core:,} img/sec/core of TPU v3"))
+        rows.append(("  the paper's inference", f"{published.img_sec_core:,} img/sec/core of TPU v3"))
     return rows
 
 

@@ -47,7 +47,7 @@ class Slice:
     usable_bytes: int
 
 
-def create(name: str) -> Slice:
+def create_slice(name: str) -> Slice:
     """Makes a slice.
 
     To be called before JAX is used for anything else: the environment of libtpu is set here, and this process keeps to

@@ -9,7 +9,8 @@ from tensorflow_datasets.core import dataset_info
 
 from mixer_jax.errors import ConfigError
 from mixer_jax.prepare import archives, shards
-from mixer_jax.prepare.workspace import INFO, REPORT, WORK, check_space, finish, publish, workspace, write_whole
+from mixer_jax.prepare.workspace import INFO, REPORT, WORK, check_space, finish, publish, workspace
+from mixer_jax.workdir.layout import write_json
 
 logger = logging.getLogger("mixer_jax")
 
@@ -93,7 +94,7 @@ def _write(files, source, split, shard_mb, workers, folder, name):
     for of, written in by_split.items():
         if not any(result["examples"] for result in written):
             raise ConfigError(f"--source={source}: none of the images of split {of} can be decoded")
-    write_whole(folder / REPORT, _report(listing, classes, by_split))
+    write_json(folder / REPORT, _report(listing, classes, by_split))
     _write_metadata(folder, name, classes, by_split)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from mixer_jax.errors import ConfigError
 from mixer_jax.prepare import archives, shards
-from mixer_jax.prepare.workspace import INFO, REPORT, WORK, check_space, finish, publish, workspace, write_whole
+from mixer_jax.prepare.workspace import INFO, REPORT, WORK, check_space, finish, publish, workspace
+from mixer_jax.workdir.layout import write_json
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def _write(planned, info, source, folder, workers):
         | {"shards": len(of_split)}
         for split, of_split in planned.items()
     }
-    write_whole(folder / REPORT, {"splits": report, "classes": {}, "unreadable": {}, "skipped": {}})
+    write_json(folder / REPORT, {"splits": report, "classes": {}, "unreadable": {}, "skipped": {}})
     metadata = folder / WORK / "metadata"
     metadata.mkdir(exist_ok=True)
     for path in source.iterdir():  # features.json, names of classes and whatever else belongs to it

@@ -5,7 +5,6 @@ being prepared, so that the same command goes on with it and another one is refu
 """
 
 import contextlib
-import fcntl
 import json
 import shutil
 from collections.abc import Iterator
@@ -13,6 +12,8 @@ from pathlib import Path
 
 from mixer_jax.config.compare import differences
 from mixer_jax.errors import ConfigError
+from mixer_jax.workdir.layout import LOCK, write_json
+from mixer_jax.workdir.lock import only_process
 
 PLAN, REPORT, INFO = "prepare_plan.json", "prepare_report.json", "dataset_info.json"
 WORK = "prepare_work"  # folder of what is only needed until the data set is whole
@@ -29,17 +30,11 @@ def workspace(folder: Path, plan: dict) -> Iterator[Path]:
     if (folder / INFO).exists() and not path.exists():
         raise ConfigError(f"{folder} holds a data set from elsewhere; choose another --name or --data_dir")
     (folder / WORK).mkdir(parents=True, exist_ok=True)
-    with open(folder / WORK / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ConfigError(
-                f"{folder}: another process is preparing this data set; wait for it, or stop it"
-            ) from error
+    with only_process(folder / WORK / LOCK, f"{folder}, which another process is preparing,"):
         if path.exists():
             _check_plan(json.loads(path.read_text()), plan, folder)
         else:
-            write_whole(path, plan)
+            write_json(path, plan)
         try:
             yield folder
         except ConfigError:
@@ -66,13 +61,6 @@ def _check_plan(begun, plan, folder):
             f"{folder} {state} from another input or with other options: {what}. Repeat that command, delete the "
             "folder, or choose another --name or --data_dir"
         )
-
-
-def write_whole(path: Path, content: dict) -> None:
-    """Writes a JSON file such that it is never there in part."""
-    temporary = path.parent / WORK / path.name
-    temporary.write_text(json.dumps(content, indent=1) + "\n")
-    temporary.replace(path)
 
 
 def check_space(folder: Path, needed: int) -> None:

@@ -4,13 +4,12 @@ from collections.abc import Collection
 from pathlib import Path
 
 from mixer_jax import paper
-from mixer_jax.report.matching import setup_of
+from mixer_jax.models import registry
+from mixer_jax.report.matching import recipe_of
 from mixer_jax.report.records import TrainingRun
-from mixer_jax.weights.downloads import NAMES
 
 # Column -> --suite that fills it. ReaL needs the model that avg5 fine-tunes on ImageNet, besides.
 _SUITES = {"imagenet": "avg5", "real": "avg5", "avg5": "avg5", "vtab": "vtab"}
-_PRETRAINING_SIZE = 224  # pixels
 
 
 def that_fill(row: paper.Row, missing: Collection[str], pretrained: TrainingRun | None, runs: Path) -> list[str]:
@@ -28,7 +27,9 @@ def that_fill(row: paper.Row, missing: Collection[str], pretrained: TrainingRun 
     suites = dict.fromkeys(_SUITES[column] for column in missing if column in _SUITES)
     commands += [_evaluate(row, suite, checkpoint) for suite in suites]
     if "real" in missing:
-        fine_tuned = (pretrained.path if pretrained else workdir) / f"evaluation/avg5-{setup_of(row)[0]}/imagenet/final"
+        fine_tuned = (
+            pretrained.path if pretrained else workdir
+        ) / f"evaluation/avg5-{paper.setup_of(row)[0]}/imagenet/final"
         commands.append(f"python -m mixer_jax evaluate --suite=imagenet --checkpoint={fine_tuned}")
     return commands
 
@@ -37,37 +38,37 @@ def published_weights(row: paper.Row) -> str | None:
     """Returns the name of the weights that the authors published of a row's pre-training, if they did."""
     folder = {"ImageNet": "imagenet1k", "ImageNet-21k": "imagenet21k"}.get(row.pretraining)
     name = f"{folder}/{row.model.replace('/', '_')}"
-    return name if name in NAMES else None
+    return name if name in registry.published() else None
 
 
 def _pretrain(row: paper.Row, workdir: Path) -> str:
-    command = f"python main.py --config=configs/{row.recipe}.py"
+    command = f"python main.py --config=configs/{recipe_of(row)}.py"
     if row.pretraining == "JFT-300M":
         command += " --config.data.num_classes=<classes>"
     if _differs_in_epochs(row):
-        command += f" --config.epochs={float(setup_of(row)[1])}"
-    if workdir != Path("runs") / row.recipe:  # the default
+        command += f" --config.epochs={float(paper.setup_of(row)[1])}"
+    if workdir != Path("runs") / recipe_of(row):  # the default
         command += f" --workdir={workdir}"
     return command
 
 
 def _evaluate(row: paper.Row, suite: str, checkpoint: Path) -> str:
-    image_size, _ = setup_of(row)
+    image_size, _ = paper.setup_of(row)
     # The suite vtab fine-tunes at 448 pixels where the images are large, by default.
-    larger = image_size != _PRETRAINING_SIZE and suite == "avg5"
+    larger = image_size != paper.PRETRAINING_SIZE and suite == "avg5"
     grown = f" --config.image_size={image_size}" if larger else ""
     return f"python -m mixer_jax evaluate --suite={suite} --checkpoint={checkpoint}{grown}"
 
 
 def _workdir(row: paper.Row, runs: Path) -> Path:
     # A work directory holds one config: the recipe's other number of epochs needs another.
-    return runs / (f"{row.recipe}-epochs={setup_of(row)[1]}" if _differs_in_epochs(row) else row.recipe)
+    return runs / (f"{recipe_of(row)}-epochs={paper.setup_of(row)[1]}" if _differs_in_epochs(row) else recipe_of(row))
 
 
 def _differs_in_epochs(row: paper.Row) -> bool:
     """Returns whether the row was trained for other epochs than its recipe says, which are the most in the paper."""
-    of_recipe = [setup_of(other)[1] for other in paper.rows() if other.recipe == row.recipe]
-    return setup_of(row)[1] != max(of_recipe)
+    of_recipe = [paper.setup_of(other)[1] for other in paper.rows() if recipe_of(other) == recipe_of(row)]
+    return paper.setup_of(row)[1] != max(of_recipe)
 
 
 def _checkpoint(run: TrainingRun) -> Path:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from mixer_jax.config.checks import one_of
 from mixer_jax.errors import ConfigError
+from mixer_jax.workdir import layout
 
 _SUITES = ("imagenet", "avg5", "vtab", "fewshot")
-_SKIPPED = {"checkpoints", "plugins"}  # many files, and none of what is looked for
+_SKIPPED = {layout.CHECKPOINTS, layout.PROFILE}  # many files, and none of what is looked for
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Evaluation:
       image_size: pixels of the images that it was evaluated on.
       source: the data set of the pre-training, as config.data.source, or the name of published weights.
       epochs: of the pre-training, or None if unknown.
-      changes: keys of configs/evaluate.py that had another value than there.
+      changes: keys of mixer_jax/suites/defaults.py that had another value than there.
       metrics: values by name; accuracies, whose names end in "top1" or "top5", are shares.
       missing: what could not be evaluated, and why.
       modified: when the file was written, in seconds.
@@ -96,14 +97,14 @@ def read(folder: Path) -> Findings:
     problems = []
     evaluations, runs = [], []
     for directory, files in _walk(folder, problems):
-        if directory.name == "evaluation" and "config.json" not in files:
+        if directory.name == layout.EVALUATION and layout.CONFIG not in files:
             paths = [directory / name for name in files if name.endswith(".json")]
             evaluations += [record for path in paths if (record := _attempt(_evaluation, path, problems))]
-        elif "config.json" in files:
+        elif layout.CONFIG in files:
             run = _attempt(lambda path: _run(path, problems), directory, problems)
             runs += [run] if run else []
-        elif "metrics.jsonl" in files:
-            problems.append(f"{directory / 'metrics.jsonl'}: left out, because there is no config.json beside it")
+        elif layout.METRICS in files:
+            problems.append(f"{directory / layout.METRICS}: left out, because there is no config.json beside it")
     return Findings(tuple(evaluations), tuple(runs), tuple(problems))
 
 
@@ -169,7 +170,7 @@ def is_share(metric: str) -> bool:
 
 
 def _run(workdir: Path, problems: list[str]) -> TrainingRun:
-    path = workdir / "config.json"
+    path = workdir / layout.CONFIG
     try:
         config = _load(path.read_bytes())
         for key, of_type in (("model.name", str), ("data.source", str), ("data.image_size", int)):
@@ -178,7 +179,7 @@ def _run(workdir: Path, problems: list[str]) -> TrainingRun:
             _check_optional_number(config, key)
     except ValueError as error:
         raise ValueError(f"config.json is no run's: {error}") from error
-    result, metrics = workdir / "result.json", workdir / "metrics.jsonl"
+    result, metrics = workdir / layout.RESULT, workdir / layout.METRICS
     if result.exists():
         path, progress = result, _result(result)
     elif metrics.exists():

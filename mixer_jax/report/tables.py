@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mixer_jax import paper
 from mixer_jax.report import matching
-from mixer_jax.report import missing as commands
+from mixer_jax.report import missing as missing_cells
 from mixer_jax.report.records import Evaluation, Findings, TrainingRun, is_share
 
 # Columns, as attributes of `paper.Row`, with their headings.
@@ -143,7 +143,7 @@ def _in_table(metric: str, value: float) -> float:
 
 
 def _replaced(row: paper.Row, column: str, newest: tuple, older: tuple) -> str:
-    image_size, epochs = matching.setup_of(row)
+    image_size, epochs = paper.setup_of(row)
     where = "" if column == "core_days" else f", {image_size} pixels"
     return (
         f"{HEADINGS[column]} of {row.model}, {row.pretraining}, {epochs} epochs{where}: {newest[1]} ({newest[-1]:.2f}) "
@@ -224,8 +224,8 @@ def _listed(metrics: Mapping[str, float | None]) -> str:
 def _not_run(lines: Iterable[Line], training_runs: Iterable[TrainingRun], runs: Path) -> Iterable[NotRun]:
     missing = {}  # (recipe, pixels, epochs) -> row, columns; what Tables 2 and 3 share comes once
     for line in lines:
-        if line.row.recipe:
-            _, absent = missing.setdefault((line.row.recipe, *matching.setup_of(line.row)), (line.row, {}))
+        if recipe := matching.recipe_of(line.row):
+            _, absent = missing.setdefault((recipe, *paper.setup_of(line.row)), (line.row, {}))
             wanted = (column for column in columns(line.row.table) if column != "img_sec_core")  # no record is of it
             absent.update(dict.fromkeys(column for column in wanted if column not in line.ours))
     for (_, image_size, epochs), (row, absent) in missing.items():
@@ -237,6 +237,6 @@ def _not_run(lines: Iterable[Line], training_runs: Iterable[TrainingRun], runs: 
                 image_size=image_size,
                 epochs=epochs,
                 missing=tuple(HEADINGS[column] for column in HEADINGS if column in absent),
-                commands=tuple(commands.that_fill(row, absent, pretrained, runs)),
-                weights=None if pretrained or set(absent) == {"core_days"} else commands.published_weights(row),
+                commands=tuple(missing_cells.that_fill(row, absent, pretrained, runs)),
+                weights=None if pretrained or set(absent) == {"core_days"} else missing_cells.published_weights(row),
             )

@@ -15,7 +15,7 @@ from mixer_jax.errors import ConfigError
 _SMALL = 2**13
 
 
-def create(devices: list[jax.Device] | None = None, *, fsdp: int = 1) -> Mesh:
+def create_mesh(devices: list[jax.Device] | None = None, *, fsdp: int = 1) -> Mesh:
     """Makes the mesh: a batch is cut over both of its axes, the state over `fsdp` alone.
 
     Args:

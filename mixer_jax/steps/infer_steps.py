@@ -65,18 +65,19 @@ def make_predict_step(model: nn.Module, *, loss: str = "softmax", top: int = 5) 
     return predict_step
 
 
-def make_represent_step(model: nn.Module) -> Callable[[dict, Batch], dict]:
+def make_represent_step(model: nn.Module, *, gather: Gather = as_they_are) -> Callable[[dict, Batch], dict]:
     """Makes the step that represents images: pre_logits, pooled and after the last LayerNorm.
 
     Args:
       model: the model.
+      gather: as in training.
 
     Returns:
       A pure function (params, batch) -> {"features": float32 (n, hidden_dim)}.
     """
 
     def represent_step(params, batch):
-        _, named = model.apply({"params": params}, scale_pixels(batch["image"]), intermediates=True)
+        _, named = model.apply({"params": gather(params)}, scale_pixels(batch["image"]), intermediates=True)
         return {"features": named["pre_logits"].astype(jnp.float32)}
 
     return represent_step

@@ -41,7 +41,7 @@ def sigmoid_cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 _LOSSES = {"softmax": softmax_cross_entropy, "sigmoid": sigmoid_cross_entropy}
 
 
-def create(name: str, label_smoothing: float = 0.0) -> Loss:
+def create_loss(name: str, label_smoothing: float = 0.0) -> Loss:
     """Makes the loss of a config.
 
     Args:

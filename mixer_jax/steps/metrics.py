@@ -30,11 +30,11 @@ def means(sums: dict[str, float]) -> dict[str, float]:
     """Divides the sums of `classification_sums`, added over all batches, by the number of examples.
 
     Returns:
-      "loss", "top1" (share in [0, 1]) and "examples" (a count).
+      "top1" (share in [0, 1]), "loss" and "examples" (a count).
     """
     examples = int(sums["examples"])
     return {
-        "loss": float(sums["loss"]) / examples,
         "top1": int(sums["correct"]) / examples,
+        "loss": float(sums["loss"]) / examples,
         "examples": examples,
     }

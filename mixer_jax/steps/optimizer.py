@@ -59,7 +59,7 @@ def create_schedule(
     return schedule
 
 
-def create(
+def create_optimizer(
     *,
     name: str,
     b1: float,

@@ -8,7 +8,6 @@ from mixer_jax.steps.state import TrainState
 
 Batch = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
-Evaluator = Callable[[TrainState, Callable[[], bool]], dict[str, float]]
 EvalStep = Callable[[dict, Batch], dict[str, jax.Array]]
 Gather = Callable[[dict], dict]
 

@@ -26,7 +26,7 @@ _DTYPES = ("float32", "bfloat16", "float16")
 
 
 def changes(config: ConfigDict) -> dict:
-    """Returns by dotted name the values that are other than those of configs/evaluate.py, but for how data are read."""
+    """Returns by dotted name the values that are other than the defaults, but for how data are read."""
     ours, theirs = config.to_dict(), defaults.get_config().to_dict()
     differing = differences(ours, theirs, ignore=_OF_READING)
     return {key: here for key, (here, _) in differing.items()}
@@ -37,7 +37,7 @@ def check(suite: str, config: ConfigDict) -> None:
 
     Args:
       suite: one of `SUITES`.
-      config: with the keys of configs/evaluate.py.
+      config: with the keys of mixer_jax/suites/defaults.py.
     """
     for key, value in changes(config).items():
         if key.split(".")[0] not in _READ_BY[suite]:

@@ -13,7 +13,7 @@ def get_config():
     """Returns the config; its keys are locked."""
     config = ConfigDict()
 
-    config.data = ConfigDict()  # as in configs/base.py
+    config.data = ConfigDict()  # as in mixer_jax/config/base.py
     config.data.data_dir = placeholder(str)
     config.data.workers = 0
     config.data.threads = placeholder(int)

@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from mixer_jax.data.sources import Source
 from mixer_jax.data.vtab import GROUPS, TASKS
 from mixer_jax.errors import ConfigError
-from mixer_jax.models import registry as models
 from mixer_jax.suites import recipes as protocols
 from mixer_jax.suites.record import Outcome, open_all
 from mixer_jax.training import sweep
@@ -28,7 +27,7 @@ def avg5(trained: Trained, config: ConfigDict, workdir: Path) -> Outcome:
 
     Args:
       trained: the pre-trained model, whose head is not used.
-      config: with the keys of configs/evaluate.py.
+      config: with the keys of mixer_jax/suites/defaults.py.
       workdir: where the sweeps go, in <workdir>/<data set>/; those that are done are not done again.
 
     Returns:
@@ -37,7 +36,7 @@ def avg5(trained: Trained, config: ConfigDict, workdir: Path) -> Outcome:
     Raises:
       ConfigError: a size is no multiple of the model's, or data cannot be read.
     """
-    size = config.image_size or trained.weights.image_size()
+    size = config.image_size or trained.weights.image_size
     recipes = {}
     for name in config.avg5.data_sets:
         recipe = protocols.for_data_set(name)
@@ -54,7 +53,7 @@ def vtab(trained: Trained, config: ConfigDict, workdir: Path) -> Outcome:
 
     Args:
       trained: the pre-trained model, whose head is not used.
-      config: with the keys of configs/evaluate.py.
+      config: with the keys of mixer_jax/suites/defaults.py.
       workdir: where the sweeps go, in <workdir>/<task>/; those that are done are not done again.
 
     Returns:
@@ -64,7 +63,7 @@ def vtab(trained: Trained, config: ConfigDict, workdir: Path) -> Outcome:
     Raises:
       ConfigError: a size is no multiple of the model's, or data cannot be read.
     """
-    small = config.vtab.small_size or trained.weights.image_size()
+    small = config.vtab.small_size or trained.weights.image_size
     large = config.vtab.large_size or 2 * small
     recipes = {}
     for name in config.vtab.tasks:
@@ -86,33 +85,31 @@ def _mean(metric: str, names: list[str], scores: dict[str, float]) -> dict[str, 
 
 def _adapted(recipe: ConfigDict, trained: Trained, config: ConfigDict, image_size: int) -> ConfigDict:
     """Returns the recipe of a data set for a model and a size, with what the evaluation's config says otherwise."""
-    attributes = {key: value for key, value in trained.weights.attributes().items() if key != "num_classes"}
-    trained_size = trained.weights.image_size()
-    if image_size % trained_size:
+    model = {key: value for key, value in trained.weights.model.items() if key != "num_classes"}
+    try:
+        protocols.with_model(recipe, model, trained.weights.image_size, image_size)
+    except ConfigError as error:
         raise ConfigError(
-            f"{image_size} pixels are no multiple of the {trained_size} that {trained.source} is for: choose another "
-            "config.image_size (avg5) or config.vtab.{small,large}_size (vtab; large ones are twice as large as small "
-            "ones by default), or change the weights first by `convert --method=interpolate`"
-        )
-    dimensions = {**models.VARIANTS.get(attributes["name"], {}), **attributes}
-    protocols.with_model(recipe, dimensions, trained_size, image_size)
+            f"{trained.source} at {image_size} pixels: {error}; or choose another config.image_size (avg5) or "
+            "config.vtab.{small,large}_size (vtab; large ones are twice as large as small ones by default)"
+        ) from error
     if recipe.data.train.crop != "none":
-        recipe.data.train.resize = recipe.data.evaluate.resize = round(image_size * config.protocols.resize)
+        recipe.data.train.resize = recipe.data.evaluate.resize = round(image_size * config.finetune.resize)
     if config.crop is not None:
         recipe.data.evaluate.crop = config.crop
     recipe.init_from = trained.source
-    recipe.model.dtype = config.protocols.dtype
+    recipe.model.dtype = config.finetune.dtype
     for key in ("data_dir", "workers", "threads", "prefetch"):
         recipe.data[key] = config.data[key]
     recipe.eval.batch_size = config.eval.batch_size
-    if config.protocols.batch_size is not None:
-        recipe.batch_size = config.protocols.batch_size
-    if config.protocols.steps is not None:
-        recipe.steps = recipe.eval.every = config.protocols.steps
-    if config.protocols.warmup_steps is not None:
-        recipe.schedule.warmup_steps = config.protocols.warmup_steps
-    if config.protocols.learning_rates:
-        recipe.sweep.learning_rates = config.protocols.learning_rates
+    if config.finetune.batch_size is not None:
+        recipe.batch_size = config.finetune.batch_size
+    if config.finetune.steps is not None:
+        recipe.steps = recipe.eval.every = config.finetune.steps
+    if config.finetune.warmup_steps is not None:
+        recipe.schedule.warmup_steps = config.finetune.warmup_steps
+    if config.finetune.learning_rates:
+        recipe.sweep.learning_rates = config.finetune.learning_rates
     return recipe
 
 

@@ -4,14 +4,12 @@ import re
 from collections.abc import Callable
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from mixer_jax.data import imagenet as imagenet_data
 from mixer_jax.data import sources, transforms
 from mixer_jax.errors import ConfigError
-from mixer_jax.evaluators import fewshot as probes
-from mixer_jax.evaluators import predictions
+from mixer_jax.evaluators import predictions, probes
 from mixer_jax.runtime import mesh
 from mixer_jax.steps.infer_steps import make_predict_step, make_represent_step
 from mixer_jax.suites.record import Outcome, open_all
@@ -24,7 +22,7 @@ def imagenet(trained: Trained, config: ConfigDict) -> Outcome:
 
     Args:
       trained: a model with ImageNet's head.
-      config: with the keys of configs/evaluate.py.
+      config: with the keys of mixer_jax/suites/defaults.py.
 
     Returns:
       "imagenet/top1", "imagenet/top5", "imagenet/examples", and the same of "real" and "imagenet_v2"; what of it is not
@@ -67,7 +65,7 @@ def fewshot(trained: Trained, config: ConfigDict) -> Outcome:
 
     Args:
       trained: a model, with any head or none.
-      config: with the keys of configs/evaluate.py.
+      config: with the keys of mixer_jax/suites/defaults.py.
 
     Returns:
       "fewshot/<shots>/top1" and, of each seed, "fewshot/<shots>/seed_<seed>/top1"; "fewshot/examples". Nothing if the
@@ -76,7 +74,7 @@ def fewshot(trained: Trained, config: ConfigDict) -> Outcome:
     Raises:
       ConfigError: the data set cannot be read so, or is too small.
     """
-    size, asked = trained.weights.image_size(), config.fewshot
+    size, asked = trained.weights.image_size, config.fewshot
     shown = {"size": size, "crop": asked.crop, "resize": asked.resize or size * 8 // 7, "exif_orientation": False}
     train_split, test_split = asked.train_split, asked.test_split
     opened, missing = open_all(
@@ -89,25 +87,16 @@ def fewshot(trained: Trained, config: ConfigDict) -> Outcome:
         predictions.concatenated(run.over(opened[split], title=f"{asked.source} {split}"))
         for split in (train_split, test_split)
     )
-    num_classes = opened[train_split].num_classes
-    test_features = jax.device_put(test["features"])
-    metrics = {"fewshot/examples": len(test["label"])}
-    for shots in asked.shots:
-        scores = []
-        for seed in asked.seeds:
-            chosen = probes.choose(pool["label"], num_classes=num_classes, shots=shots, seed=seed)
-            predicted = probes.probe(
-                pool["features"][chosen],
-                pool["label"][chosen],
-                test_features,
-                num_classes=num_classes,
-                l2=asked.l2,
-                constant=asked.constant,
-            )
-            scores.append(float(np.mean(np.asarray(predicted) == test["label"])))
-            metrics[f"fewshot/{shots}/seed_{seed}/top1"] = scores[-1]
-        metrics[f"fewshot/{shots}/top1"] = float(np.mean(scores))
-    return Outcome(metrics, missing={}, crop=asked.crop)
+    metrics = probes.accuracies(
+        pool,
+        test,
+        num_classes=opened[train_split].num_classes,
+        shots=asked.shots,
+        seeds=asked.seeds,
+        l2=asked.l2,
+        constant=asked.constant,
+    )
+    return Outcome({f"fewshot/{name}": value for name, value in metrics.items()}, missing={}, crop=asked.crop)
 
 
 class _Runner:
@@ -115,10 +104,10 @@ class _Runner:
 
     def __init__(self, trained: Trained, config: ConfigDict, step: Callable, shown: dict):
         self._config = config
-        self._mesh = mesh.create()
+        self._mesh = mesh.create_mesh()
         everywhere = mesh.replicated(self._mesh)
         self._params = jax.device_put(trained.weights.params, everywhere)
-        self._step = jax.jit(step, out_shardings=everywhere)
+        self._step = jax.jit(predictions.labelled(step), out_shardings=everywhere)
         self._transform = transforms.make_eval_transform(**shown)
 
     def over(self, source: sources.Source, *, title: str):
@@ -132,6 +121,6 @@ def _open(name: str, split: str, trained: Trained, config: ConfigDict) -> source
         name,
         split=split,
         data_dir=config.data.data_dir,
-        num_classes=trained.weights.attributes()["num_classes"] or 1,
-        image_size=trained.weights.image_size(),
+        num_classes=trained.weights.model["num_classes"] or 1,
+        image_size=trained.weights.image_size,
     )

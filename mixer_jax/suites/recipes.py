@@ -7,16 +7,17 @@ could change the label, as in training.
 """
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+from ml_collections import ConfigDict
 
 from mixer_jax.config import base
 from mixer_jax.config.checks import suggest
 from mixer_jax.data.vtab import TASKS
 from mixer_jax.errors import ConfigError
-from mixer_jax.models import registry as models
+from mixer_jax.models import registry
 
 PRETRAINING_SIZE = 224  # pixels
-_PUBLISHED = {"mixer_b16": "imagenet21k/Mixer-B_16", "mixer_l16": "imagenet21k/Mixer-L_16"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,17 +112,23 @@ def protocol(steps: int, warmup_steps: int):
     return config
 
 
-def with_model(config, attributes: dict, trained_size: int, image_size: int) -> None:
+def with_model(config: ConfigDict, model: Mapping[str, object], trained_size: int, image_size: int) -> None:
     """Sets the model that fine-tunes weights on images of a size, and the size.
 
     Args:
       config: changed in place.
-      attributes: of the weights' model: keys of config.model, name and tokens_mlp_dim among them.
+      model: name and attributes of the weights' model, keys of config.model.
       trained_size: height and width of the images that the weights are for, in pixels.
-      image_size: height and width of the images to fine-tune on, in pixels; K times as large, K whole.
+      image_size: height and width of the images to fine-tune on, in pixels; the weights go there as their family does.
+
+    Raises:
+      ConfigError: they cannot.
     """
-    config.model.update(attributes)
-    config.model.tokens_mlp_dim = (image_size // trained_size) ** 2 * attributes["tokens_mlp_dim"]
+    attributes = {key: value for key, value in model.items() if key != "name"}
+    family, name = registry.family(str(model["name"])), str(model["name"])
+    grown = family.complete(name, attributes | family.grown(name, attributes, trained_size, image_size))
+    with config.unlocked():  # a family of one's own has keys that the base config does not
+        config.model.update({"name": name} | {key: grown[key] for key in grown if family.shapes_parameters(key)})
     config.data.image_size = image_size
     # The sizes are not stated; 256 to 224 is what evaluation crops.
     resize = image_size if config.data.train.crop == "none" else image_size * 8 // 7
@@ -130,8 +137,8 @@ def with_model(config, attributes: dict, trained_size: int, image_size: int) -> 
 
 def from_pretraining(config, model: str, image_size: int) -> None:
     """Sets one of the paper's models, and the weights to start from: published ones, or those of the recipe's run."""
-    config.init_from = _PUBLISHED.get(model, f"runs/{model}_jft")
-    with_model(config, {"name": model, **models.VARIANTS[model]}, PRETRAINING_SIZE, image_size)
+    config.init_from = registry.family(model).pretrained.get(model, f"runs/{model}_jft")
+    with_model(config, {"name": model}, PRETRAINING_SIZE, image_size)
 
 
 def parse(mode: str, names: Iterable[str], default: str) -> tuple[str, str, int | None, str]:
@@ -152,13 +159,13 @@ def parse(mode: str, names: Iterable[str], default: str) -> tuple[str, str, int 
     for word in mode.split(",") if mode else ():
         if word in names:
             data_set = word
-        elif word in models.VARIANTS:
+        elif word in registry.variants():
             model = word
         elif word.isdecimal() and int(word) and int(word) % PRETRAINING_SIZE == 0:
             image_size = int(word)
         elif word == "smoke":
             smoke = word
         else:
-            known = [*names, *models.VARIANTS, "224", "448", "smoke"]
+            known = [*names, *registry.variants(), "224", "448", "smoke"]
             raise ConfigError(f"config argument :{mode}: {word!r} is unknown; {suggest(word, known)}")
     return data_set, model, image_size, smoke

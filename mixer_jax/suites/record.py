@@ -1,13 +1,13 @@
 """What came of a suite, and the file that keeps it."""
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 from mixer_jax.data.sources import Source
 from mixer_jax.data.tfds import UnpreparedError
 from mixer_jax.weights.trained import Trained
+from mixer_jax.workdir.layout import write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,14 +65,13 @@ def write(path: Path, suite: str, trained: Trained, outcome: Outcome, changes: d
       suite: name of the suite.
       trained: the model.
       outcome: what came of it.
-      changes: what of the config was another choice than that of configs/evaluate.py, by key.
+      changes: what of the config was another choice than that of mixer_jax/suites/defaults.py, by key.
     """
-    attributes = trained.weights.attributes()
     described = {
         "suite": suite,
         "checkpoint": trained.source,
-        "model": {key: value for key, value in attributes.items() if key != "num_classes"},
-        "image_size": outcome.image_size or trained.weights.image_size(),
+        "model": {key: value for key, value in trained.weights.model.items() if key != "num_classes"},
+        "image_size": outcome.image_size or trained.weights.image_size,
         "crop": outcome.crop,
         "pretraining": trained.pretraining(),
         "changes": changes,
@@ -80,4 +79,4 @@ def write(path: Path, suite: str, trained: Trained, outcome: Outcome, changes: d
         "missing": outcome.missing,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(described, indent=2) + "\n")
+    write_json(path, described)

@@ -11,30 +11,36 @@ from mixer_jax.runtime import hardware, mesh
 from mixer_jax.steps.types import Batch
 
 _MOST_THREADS = 16  # by default: of more, most would wait for Python, which runs on one core of a process
+AllBatches = Callable[[], Iterator[Batch]]
 
 
-def open_split(config: ConfigDict, split: str) -> sources.Source:
-    """Opens a split of a config's data set; raises a ConfigError where that cannot be done."""
+def open_split(config: ConfigDict, split: str, *, source: str | None = None) -> sources.Source:
+    """Opens a split of a config's data set, or of another `source`; raises a ConfigError where that cannot be done."""
     data = config.data
-    return sources.create(
-        data.source,
-        split=split,
-        data_dir=data.data_dir,
-        num_classes=data.num_classes,
-        image_size=data.image_size,
-    )
+    common = {"split": split, "data_dir": data.data_dir, "image_size": data.image_size, "num_classes": data.num_classes}
+    if source is None or source == data.source:
+        return sources.open_with_classes(data.source, **common)
+    return sources.open_source(source, **common)
 
 
-def train_batches(
-    config: ConfigDict, source: sources.Source, total_steps: int, device_mesh: jax.sharding.Mesh
-) -> Callable[[int], Iterator[Batch]]:
-    """Returns what makes the global batches of a training from a step on; raises a ConfigError for a wrong value."""
+def make_train_batches(
+    config: ConfigDict, device_mesh: jax.sharding.Mesh
+) -> Callable[[sources.Source, int, int], Iterator[Batch]]:
+    """Returns what makes the global batches of a training, (data set, total steps, first step) -> batches.
+
+    Args:
+      config: with the keys of mixer_jax/config/base.py.
+      device_mesh: where the batches go.
+
+    Raises:
+      ConfigError: a value is wrong; the message names its key.
+    """
     transform = transforms.make_train_transform(
         size=config.data.image_size, exif_orientation=config.data.exif_orientation, **config.data.train
     )
     seed, batch_size, reading = config.seed, config.batch_size, _reading(config)
 
-    def from_step(start: int) -> Iterator[Batch]:
+    def from_step(source: sources.Source, total_steps: int, start: int) -> Iterator[Batch]:
         host_batches = batches.train_batches(
             source,
             transform,
@@ -49,13 +55,30 @@ def train_batches(
     return from_step
 
 
+def make_eval_batches(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> Callable[[sources.Source], AllBatches]:
+    """Returns what makes of a data set what makes its batches, as config.data.evaluate shows images.
+
+    Args:
+      config: with the keys of mixer_jax/config/base.py.
+      device_mesh: where the batches go.
+
+    Raises:
+      ConfigError: a value is wrong; the message names its key.
+    """
+    transform = transforms.make_eval_transform(
+        size=config.data.image_size, exif_orientation=config.data.exif_orientation, **config.data.evaluate
+    )
+    reading = _eval_reading(config, device_mesh)
+    return lambda source: _all_batches(source, transform, reading, device_mesh)
+
+
 def eval_batches(
     config: ConfigDict, source: sources.Source, transform: Callable[[dict], dict], device_mesh: jax.sharding.Mesh
-) -> Callable[[], Iterator[Batch]]:
+) -> AllBatches:
     """Returns what makes the batches of a whole data set on the devices, padded and masked, as often as it is called.
 
     Args:
-      config: with the keys eval.batch_size and data.{workers,threads,prefetch} of configs/base.py.
+      config: with the keys eval.batch_size and data.{workers,threads,prefetch} of mixer_jax/config/base.py.
       source: the data set.
       transform: record -> {"image": uint8 (height, width, 3), "label": int32}.
       device_mesh: where the batches go.
@@ -63,14 +86,18 @@ def eval_batches(
     Raises:
       ConfigError: a value is wrong; the message names its key.
     """
-    batch_size, reading = config.eval.batch_size, _reading(config)
-    mesh.check_batch_size("eval.batch_size", batch_size, device_mesh)
+    return _all_batches(source, transform, _eval_reading(config, device_mesh), device_mesh)
 
-    def all_batches() -> Iterator[Batch]:
-        host_batches = batches.eval_batches(source, transform, batch_size=batch_size, **reading)
-        return mesh.to_devices(host_batches, device_mesh)
 
-    return all_batches
+def _all_batches(
+    source: sources.Source, transform: Callable[[dict], dict], reading: dict, device_mesh: jax.sharding.Mesh
+) -> AllBatches:
+    return lambda: mesh.to_devices(batches.eval_batches(source, transform, **reading), device_mesh)
+
+
+def _eval_reading(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> dict:
+    mesh.check_batch_size("eval.batch_size", config.eval.batch_size, device_mesh)
+    return {"batch_size": config.eval.batch_size, **_reading(config)}
 
 
 def _reading(config: ConfigDict) -> dict:

@@ -2,12 +2,13 @@
 
 import collections
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import jax
 
+from mixer_jax.evaluators.evaluator import Evaluator
 from mixer_jax.steps.state import TrainState
-from mixer_jax.steps.types import Batch, Evaluator, TrainStep
+from mixer_jax.steps.types import Batch, TrainStep
 from mixer_jax.training.progress import TrainReport
 from mixer_jax.workdir.checkpoints import Checkpoints
 from mixer_jax.workdir.metric_files import metric_writers
@@ -43,11 +44,11 @@ def train(
       train_step: (state, batch) -> (state, metrics), jitted.
       batches: the global batches of steps state.step, state.step + 1, ...
       stop: the last step.
-      evaluators: by name of the split, (state, interrupted) -> metrics.
+      evaluators: by what they are called in the metrics.
       checkpoints: where the state is saved.
       run: what is saved beside the state; "core_days" is added.
       report: takes the training metrics.
-      writer: takes the evaluation metrics, as "eval/<split>/<metric>".
+      writer: takes the evaluation metrics, as "eval/<evaluator>/<metric>".
       eval_every: evaluate every so many steps, and at the end.
       checkpoint_every: save every so many steps, and at the end.
       evaluate_checkpoints: whether to evaluate whenever a checkpoint is saved.
@@ -88,20 +89,23 @@ def train(
 
 
 def evaluate(state: TrainState, evaluators: dict[str, Evaluator], interrupted: Callable[[], bool]) -> dict[str, float]:
-    """Runs every evaluator on a state, and returns {"eval/<split>/<metric>": value}, or {} if it is interrupted."""
+    """Runs every evaluator on a state, and returns {"eval/<evaluator>/<metric>": value}, or {} if it is interrupted."""
     metrics = {}
-    for split, evaluator in evaluators.items():
-        values = evaluator(state, interrupted)
+    for title, evaluator in evaluators.items():
+        values = evaluator.measure(state, interrupted)
         if not values:
             logger.info("step %d: the evaluation is left, to save before the run ends", int(state.step))
             return {}
-        metrics |= {f"eval/{split}/{name}": value for name, value in values.items()}
-        logger.info(
-            "step %d: %s top-1 %.4f, loss %.4f on %d examples",
-            int(state.step),
-            split,
-            values["top1"],
-            values["loss"],
-            values["examples"],
-        )
+        metrics |= {f"eval/{title}/{name}": value for name, value in values.items()}
+        logger.info("step %d: %s %s", int(state.step), title, _in_words(values))
     return metrics
+
+
+def _in_words(values: Mapping[str, float]) -> str:
+    """Returns metrics as text: "top-1 0.9859, loss 0.2318 on 355 examples"; of several seeds their mean is enough."""
+    shown = [
+        f"{name.replace('top1', 'top-1')} {value:.4f}"
+        for name, value in values.items()
+        if name != "examples" and "/seed_" not in name
+    ]
+    return ", ".join(shown) + (f" on {values['examples']} examples" if "examples" in values else "")

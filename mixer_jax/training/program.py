@@ -4,20 +4,16 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 
-import flax.linen as nn
-import jax
 from ml_collections import ConfigDict
 
-from mixer_jax.config.checks import one_of
-from mixer_jax.data import sources, transforms
+from mixer_jax.data import sources
 from mixer_jax.errors import ConfigError
-from mixer_jax.evaluators.accuracy import METRICS, accuracy
+from mixer_jax.evaluators import registry as evaluator_registry
+from mixer_jax.evaluators.evaluator import Context, Evaluator
 from mixer_jax.runtime import mesh
-from mixer_jax.steps import losses
-from mixer_jax.steps.infer_steps import make_eval_step
-from mixer_jax.steps.types import Batch, Evaluator
-from mixer_jax.training.input import eval_batches, open_split, train_batches
-from mixer_jax.training.setup import Training, build_training
+from mixer_jax.steps.types import Batch
+from mixer_jax.training import input as input_pipeline
+from mixer_jax.training.setup import Training, build_training, check_training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +21,9 @@ class Program(Training):
     """What a config describes, ready to run.
 
     Attributes:
-      sources: the data sets that are read, by name of the split.
+      sources: the training's data set, by name of the split that is read.
       train_batches: step -> iterator of the global batches from that step on.
-      evaluators: by name of the split, (state, interrupted) -> metrics.
+      evaluators: by what they are called in the metrics.
     """
 
     sources: dict[str, sources.Source]
@@ -36,11 +32,11 @@ class Program(Training):
 
 
 def build_program(config: ConfigDict, observe: Callable[[dict, dict, dict], dict] | None = None) -> Program:
-    """Builds all objects of a config.
+    """Builds all objects of a config. What can be checked without data is checked before any is opened.
 
     Args:
-      config: a recipe, with the keys of configs/base.py.
-      observe: adds to the metrics of the training step, as `step.make_train_step` says.
+      config: a recipe, with the keys of mixer_jax/config/base.py.
+      observe: adds to the metrics of the training step, as `train_step.make_train_step` says.
 
     Returns:
       The program.
@@ -48,22 +44,44 @@ def build_program(config: ConfigDict, observe: Callable[[dict, dict, dict], dict
     Raises:
       ConfigError: a value is wrong; the message names its key.
     """
-    device_mesh = mesh.create(fsdp=config.mesh.fsdp)
-    _check(config)
-    splits = [config.data.split, *config.eval.splits.values()]
-    opened = {split: open_split(config, split) for split in dict.fromkeys(splits)}
-    source = opened[config.data.split]
+    device_mesh = mesh.create_mesh(fsdp=config.mesh.fsdp)
+    _check_intervals(config)
+    check_training(config, device_mesh)
+    chosen = evaluator_registry.choose(config)
+    train_batches = input_pipeline.make_train_batches(config, device_mesh)
+    eval_batches = input_pipeline.make_eval_batches(config, device_mesh)
+
+    opened: dict[tuple[str, str], sources.Source] = {}
+
+    def open_source(source: str, split: str) -> sources.Source:
+        if (source, split) not in opened:
+            opened[source, split] = input_pipeline.open_split(config, split, source=source)
+        return opened[source, split]
+
+    own = config.data.source
+    for split in [config.data.split, *config.eval.splits.values()]:
+        open_source(own, split)
+    source = open_source(own, config.data.split)
     training = build_training(config, device_mesh, num_examples=len(source), observe=observe)
+    context = Context(
+        config=config,
+        model=training.model,
+        mesh=device_mesh,
+        gather=functools.partial(mesh.gather, device_mesh),
+        open_source=open_source,
+        batches=eval_batches,
+    )
+    evaluators = evaluator_registry.make(chosen, context)
     return Program(
         **vars(training),
-        sources=opened,
-        train_batches=train_batches(config, source, training.total_steps, device_mesh),
-        evaluators=_evaluators(config, opened, training.model, device_mesh),
+        sources={split: opened_source for (name, split), opened_source in opened.items() if name == own},
+        train_batches=functools.partial(train_batches, source, training.total_steps),
+        evaluators=evaluators,
     )
 
 
-def _check(config: ConfigDict) -> None:
-    """Raises a ConfigError for the values that no object of their own checks."""
+def _check_intervals(config: ConfigDict) -> None:
+    """Raises a ConfigError for the numbers of steps that no object of their own checks."""
     every = {
         "log_every": config.log_every,
         "eval.every": config.eval.every,
@@ -72,24 +90,3 @@ def _check(config: ConfigDict) -> None:
     for key, value in every.items():
         if value < 1:
             raise ConfigError(f"config.{key}={value}; expected a positive number of steps")
-    metrics = [f"eval/{split}/{metric}" for split in config.eval.splits for metric in METRICS]
-    if config.checkpoint.best:
-        one_of("config.checkpoint.best", config.checkpoint.best, metrics)
-
-
-def _evaluators(
-    config: ConfigDict, opened: dict[str, sources.Source], model: nn.Module, device_mesh: jax.sharding.Mesh
-) -> dict[str, Evaluator]:
-    transform = transforms.make_eval_transform(
-        size=config.data.image_size, exif_orientation=config.data.exif_orientation, **config.data.evaluate
-    )
-    eval_step = jax.jit(
-        make_eval_step(model, loss=losses.create(config.loss.name), gather=functools.partial(mesh.gather, device_mesh)),
-        out_shardings=mesh.replicated(device_mesh),
-    )
-
-    def evaluator(source: sources.Source) -> Evaluator:
-        all_batches = eval_batches(config, source, transform, device_mesh)
-        return accuracy(eval_step, all_batches, examples=len(source))
-
-    return {name: evaluator(opened[split]) for name, split in config.eval.splits.items()}

@@ -188,6 +188,25 @@ def profile(directory: Path, *, start: int, stop: int) -> Callable[[int], object
     )
 
 
+@contextlib.contextmanager
+def shown() -> Iterator[None]:
+    """A context in which the project's messages are shown, also where nobody has set up logging: in a notebook."""
+    if logger.handlers or logger.level != logging.NOTSET:
+        yield
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    propagate, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(logging.NOTSET)
+        logger.propagate = propagate
+
+
 def above_bar() -> contextlib.AbstractContextManager:
     """Returns a context in which the project's log lines appear above a progress bar instead of through it."""
     return logging_redirect_tqdm(loggers=[logger])

@@ -11,16 +11,20 @@ from ml_collections import ConfigDict
 
 from mixer_jax.config import base
 from mixer_jax.config.compare import complete
+from mixer_jax.config.paths import local_path
 from mixer_jax.errors import ConfigError, RunError
+from mixer_jax.runtime import numerics
 from mixer_jax.steps.state import TrainState
-from mixer_jax.training import start as transfer
+from mixer_jax.training import start
 from mixer_jax.training.program import Program, build_program
+from mixer_jax.workdir import layout
 from mixer_jax.workdir.checkpoints import Checkpoints
 
 logger = logging.getLogger("mixer_jax")
 
 
-def replay(workdir: Path, step: int) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+@numerics.pinned()
+def replay(workdir: str | Path, step: int) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Runs a step of a run again, by itself or from the nearest checkpoint before it, with the config of the run.
 
     What happens at a step follows from config, seed and step, so that on the same devices the metrics are those of the
@@ -31,12 +35,13 @@ def replay(workdir: Path, step: int) -> tuple[dict[str, float], dict[str, dict[s
       step: number of the step, 1 for the first.
 
     Returns:
-      The metrics of the step, as `step.make_train_step` says, and its `layer_norms`.
+      The metrics of the step, as `train_step.make_train_step` says, and its `layer_norms`.
 
     Raises:
       ConfigError: there is no such run or step.
       RunError: the run stopped at an earlier step, because its loss or gradient was not finite.
     """
+    workdir = local_path("--workdir", workdir)
     config, checkpoints = _open(workdir)
     program = build_program(config)
     if not 1 <= step <= program.total_steps:
@@ -85,7 +90,7 @@ def layer_norms(params: dict, gradients: dict, updates: dict) -> dict:
 
 def _open(workdir: Path) -> tuple[ConfigDict, Checkpoints]:
     """Returns the config of a run, from its newest checkpoint or, if it has none, config.json; and its checkpoints."""
-    directory, described = workdir / "checkpoints", workdir / "config.json"
+    directory, described = layout.checkpoints_folder(workdir), workdir / layout.CONFIG
     if not directory.is_dir() or not described.is_file():
         raise ConfigError(f"--workdir={workdir} holds no run; expected {directory} and {described}")
     checkpoints = Checkpoints(directory, keep=1, best=None, read_only=True)
@@ -101,5 +106,4 @@ def _state_before(program: Program, checkpoints: Checkpoints, step: int, config:
         logger.info("step %d, from the checkpoint of step %d", step, before[-1])
         return checkpoints.restore_state(before[-1], program.abstract_state)
     logger.info("step %d, from the start: there is no checkpoint before it", step)
-    keys = {"seed": config.seed, "init_from": config.init_from}
-    return transfer.initial_state(program.init, **keys, image_size=config.data.image_size)
+    return start.initial_state(program.init, config.to_dict())

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,17 +15,15 @@ from ml_collections import ConfigDict
 from mixer_jax.config import base
 from mixer_jax.config.checks import check_finite
 from mixer_jax.config.compare import complete, differences, flatten
+from mixer_jax.config.paths import local_path
 from mixer_jax.errors import ConfigError, RunError
-from mixer_jax.runtime import agreement
+from mixer_jax.runtime import agreement, numerics
 from mixer_jax.runtime.interrupt import InterruptRequest
-from mixer_jax.steps import state as state_lib
-from mixer_jax.training import loop, progress
-from mixer_jax.training import start as transfer
+from mixer_jax.steps.state import TrainState
+from mixer_jax.training import loop, progress, start
 from mixer_jax.training.program import Program, build_program
-from mixer_jax.workdir import lock
-from mixer_jax.workdir import metric_files as writer
+from mixer_jax.workdir import layout, lock, metric_files
 from mixer_jax.workdir.checkpoints import Checkpoints
-from mixer_jax.workdir.layout import CLASSES_FILE, RESULT_FILE
 
 logger = logging.getLogger("mixer_jax")
 
@@ -46,6 +45,8 @@ _FREE_KEYS = (
     "accumulation_steps",
     "model.remat",
 )
+# Keys of a run's length, which may change when it is extended.
+_LENGTH_KEYS = ("steps", "epochs", "schedule")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,13 +68,18 @@ class Result:
     signal: int | None
 
 
-def run(config: ConfigDict, workdir: Path) -> Result:
+@numerics.pinned()
+def train(config: ConfigDict, workdir: str | Path, *, extend: bool = False) -> Result:
     """Trains as the config says, from the newest checkpoint of the work directory if it has one.
 
+    In the main thread it takes the signals that ask to stop; in another one it trains to its end. Where nobody has set
+    up logging for "mixer_jax", its messages are shown on the standard error output.
+
     Args:
-      config: a recipe, with the keys of configs/base.py.
-      workdir: where checkpoints, metrics.jsonl, TensorBoard events, config.json, classes.txt and, at the end,
-        result.json go; created if need be.
+      config: a recipe, with the keys of mixer_jax/config/base.py.
+      workdir: where checkpoints, metrics and the other files of `workdir.layout` go; created if need be.
+      extend: whether steps, epochs and schedule may differ from those of the checkpoint that it goes on from. From
+        there on the learning rate is that of the new schedule, as if it had been so from the start.
 
     Returns:
       How the run ended.
@@ -83,84 +89,88 @@ def run(config: ConfigDict, workdir: Path) -> Result:
         alone, or is in use by another run, or the processes that run this together differ.
       RunError: what the run writes cannot be written, or the loss or a gradient is not finite.
     """
-    described = json.loads(config.to_json_best_effort())
-    check_finite(described)
+    workdir = local_path("--workdir", workdir)
+    record = {"config": json.loads(config.to_json_best_effort()), "settings": numerics.settings()}
+    check_finite(record["config"])
     _check_other_run(config.init_from, workdir)
-    with InterruptRequest() as interrupt, contextlib.ExitStack() as opened:
+    with progress.shown(), InterruptRequest() as interrupt, contextlib.ExitStack() as opened:
         program = build_program(config)
+        record["class_names"] = list(program.sources[config.data.split].class_names)
+        record["environment"] = {**agreement.environment(), "XLA_FLAGS": os.environ.get("XLA_FLAGS", "")}
         if jax.process_count() > 1:
-            agreement.check(_facts(program, described), workdir)
+            agreement.check(_facts(program, record), workdir)
         try:
             if jax.process_index() == 0:
-                (workdir / "checkpoints").mkdir(parents=True, exist_ok=True)
-                opened.enter_context(lock.only_process(workdir))
-            checkpoints = Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, best=config.checkpoint.best)
+                layout.checkpoints_folder(workdir).mkdir(parents=True, exist_ok=True)
+                opened.enter_context(lock.only_process(workdir / layout.LOCK, f"--workdir={workdir}"))
+            directory = layout.checkpoints_folder(workdir)
+            checkpoints = Checkpoints(directory, keep=config.checkpoint.keep, best=config.checkpoint.best)
             opened.callback(checkpoints.close)
-            state, core_days = _start(program, checkpoints, described)
+            state, record = _start(program, checkpoints, record, extend=extend)
             finished = int(state.step) == program.total_steps
             if jax.process_index() == 0:
-                (workdir / "config.json").write_text(json.dumps(described, indent=2) + "\n")
-                names = program.sources[config.data.split].class_names
-                (workdir / CLASSES_FILE).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-                if not finished:  # one whose checkpoints were removed, to train anew
-                    (workdir / RESULT_FILE).unlink(missing_ok=True)
+                _describe_in_files(record, workdir, finished=finished)
         except OSError as error:
             raise ConfigError(f"--workdir={workdir} cannot be used: {error}") from error
         _describe(program, state, workdir)
         if interrupt.received():
-            return _result(state, core_days, {}, checkpoints, interrupt.signal)
+            return _result(state, record["core_days"], {}, checkpoints, interrupt.signal)
         if finished:
-            logger.info("%s holds the finished run; to train again, remove it or choose another --workdir", workdir)
+            logger.info(
+                "%s holds the finished run; to train it longer, raise its length and add --extend; to train again, "
+                "remove it or choose another --workdir",
+                workdir,
+            )
             metrics = loop.evaluate(state, program.evaluators, interrupt.received)
-            result = _result(state, core_days, metrics, checkpoints, interrupt.signal if not metrics else None)
+            signal = interrupt.signal if not metrics and program.evaluators else None
+            result = _result(state, record["core_days"], metrics, checkpoints, signal)
         else:
-            run = {"config": described, "core_days": core_days}
-            result = _train(config, program, state, checkpoints, workdir, run, interrupt)
+            result = _run_loop(config, program, state, checkpoints, workdir, record, interrupt)
         if result.signal is None and jax.process_index() == 0:
-            _write(result, workdir / RESULT_FILE)
+            _write(result, workdir / layout.RESULT)
         return result
 
 
-def _train(
+def _run_loop(
     config: ConfigDict,
     program: Program,
-    state: state_lib.TrainState,
+    state: TrainState,
     checkpoints: Checkpoints,
     workdir: Path,
-    run: dict,
+    record: dict,
     interrupt: InterruptRequest,
 ) -> Result:
-    start, stop = int(state.step), program.total_steps
+    first, stop = int(state.step), program.total_steps
     profiled = config.profile and jax.process_index() == 0  # the others do the same
-    metric_writer = writer.create(workdir, start=start)
+    metric_writer = metric_files.create_writer(workdir, start=first)
     report = progress.TrainReport(
         metric_writer,
-        start=start,
+        start=first,
         stop=stop,
         every=config.log_every,
         batch_size=config.batch_size,
-        core_days=run["core_days"],
+        core_days=record["core_days"],
         skipped=int(state.skipped),
         stop_on_nonfinite=config.nonfinite == "stop",
     )
     actions = [lambda _: checkpoints.check()]
     if profiled:
-        actions.append(progress.profile(workdir, start=start, stop=stop))
+        actions.append(progress.profile(workdir, start=first, stop=stop))
     with (
         _naming_replay(workdir),
         contextlib.closing(metric_writer),
         contextlib.closing(report),
         progress.above_bar(),
     ):
-        metric_writer.write_hparams(run["config"])
+        metric_writer.write_hparams(record["config"])
         state, metrics = loop.train(
             state,
             train_step=program.train_step,
-            batches=program.train_batches(start),
+            batches=program.train_batches(first),
             stop=stop,
             evaluators=program.evaluators,
             checkpoints=checkpoints,
-            run=run,
+            run=record,
             report=report,
             writer=metric_writer,
             eval_every=config.eval.every,
@@ -185,15 +195,16 @@ def _naming_replay(workdir: Path) -> Iterator[None]:
         ) from error
 
 
-def _facts(program: Program, described: dict) -> dict[str, object]:
+def _facts(program: Program, record: dict) -> dict[str, object]:
     """Returns what has to be the same on all processes."""
-    config = {f"config.{key}": value for key, value in flatten(described).items()}
+    config = {f"config.{key}": value for key, value in flatten(record["config"]).items()}
+    settings = {f"JAX's setting {name}": value for name, value in record["settings"].items()}
     data = {f"data of split {split}": agreement.fingerprint(source) for split, source in program.sources.items()}
-    return config | agreement.environment() | data
+    return config | settings | agreement.environment() | data
 
 
 def _result(
-    state: state_lib.TrainState,
+    state: TrainState,
     core_days: float,
     metrics: dict[str, float],
     checkpoints: Checkpoints,
@@ -208,50 +219,86 @@ def _result(
 
 def _write(result: Result, path: Path) -> None:
     metrics = {name: value if math.isfinite(value) else None for name, value in result.metrics.items()}
-    described = {"step": result.step, "core_days": result.core_days, "metrics": metrics}
     try:
-        path.write_text(json.dumps(described, indent=2) + "\n")
+        layout.write_json(path, {"step": result.step, "core_days": result.core_days, "metrics": metrics})
     except OSError as error:
         raise RunError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _start(program: Program, checkpoints: Checkpoints, described: dict) -> tuple[state_lib.TrainState, float]:
-    """Returns the state to start from and the core-days that it has cost: the newest checkpoint's, or new ones."""
+def _start(program: Program, checkpoints: Checkpoints, record: dict, *, extend: bool) -> tuple[TrainState, dict]:
+    """Returns the state to start from, the newest checkpoint's or a new one, and the record with what it has cost."""
+    config = record["config"]
 
-    def check_same_config(saved):
-        theirs = complete(saved["config"], json.loads(base.get_config().to_json_best_effort()))
-        if changed := differences(described, theirs, ignore=_FREE_KEYS):
-            listed = "; ".join(f"config.{key}={here!r} here, {there!r} there" for key, (here, there) in changed.items())
-            raise ConfigError(
-                f"{checkpoints.directory} holds a checkpoint of another config: {listed}. "
-                "Start with the same values to resume it, or choose another --workdir"
-            )
+    def check_same_run(saved: dict) -> None:
+        _check_same_run(record, saved, checkpoints.directory, extend=extend)
 
-    state, saved = checkpoints.restore_newest(program.abstract_state, check=check_same_config)
+    state, saved = checkpoints.restore_newest(program.abstract_state, check=check_same_run)
     if state is None:
-        keys = {"seed": described["seed"], "init_from": described["init_from"]}
-        return transfer.initial_state(program.init, **keys, image_size=described["data"]["image_size"]), 0.0
-    if described["nonfinite"] == "stop" and state.skipped:
+        return start.initial_state(program.init, config), record | {"core_days": 0.0}
+    if config["nonfinite"] == "stop" and state.skipped:
         raise ConfigError(
             f"config.nonfinite='stop', but this run has left out {int(state.skipped)} updates; resume it with 'skip'"
         )
-    logger.info("resuming from %s/%d", checkpoints.directory, int(state.step))
-    return state, saved["core_days"]
+    step = int(state.step)
+    if step > program.total_steps:
+        raise ConfigError(f"this run has done {step} steps, and the config asks for {program.total_steps}; raise them")
+    extended = saved.get("extended", [])
+    if changed := _changed_keys(config, saved["config"], ignore=_FREE_KEYS):
+        before = {key: there for key, (_, there) in changed.items()}
+        extended = [*extended, {"step": step, "before": before}]
+        logger.info("extending from step %d to %d", step, program.total_steps)
+    logger.info("resuming from %s/%d", checkpoints.directory, step)
+    return state, record | {"core_days": saved["core_days"]} | ({"extended": extended} if extended else {})
+
+
+def _check_same_run(record: dict, saved: dict, directory: Path, *, extend: bool) -> None:
+    """Raises a ConfigError if a checkpoint is another run's, or was computed under other settings of JAX."""
+    for name, here in record["settings"].items():
+        there = saved.get("settings", {}).get(name)  # of a run before it was recorded, what is JAX's default
+        if here != there:
+            raise ConfigError(
+                f"JAX's setting {name} is {here!r} here, and was {there!r} in the run of {directory}; set it as it was"
+            )
+    changed = _changed_keys(record["config"], saved["config"], ignore=_FREE_KEYS)
+    of_length = {key for key in changed if key.split(".")[0] in _LENGTH_KEYS}
+    if not changed or (extend and of_length == changed.keys()):
+        return
+    listed = "; ".join(f"config.{key}={here!r} here, {there!r} there" for key, (here, there) in changed.items())
+    hint = ", or add --extend to train this run to another length" if of_length == changed.keys() else ""
+    raise ConfigError(
+        f"{directory} holds a checkpoint of another config: {listed}. "
+        f"Start with the same values to resume it, or choose another --workdir{hint}"
+    )
+
+
+def _changed_keys(config: dict, saved: dict, *, ignore: tuple[str, ...]) -> dict[str, tuple]:
+    """Returns {key: (value here, value there)}; a key that is newer than the saved config counts as its default."""
+    return differences(config, complete(saved, json.loads(base.get_config().to_json_best_effort())), ignore=ignore)
+
+
+def _describe_in_files(record: dict, workdir: Path, *, finished: bool) -> None:
+    layout.write_json(workdir / layout.CONFIG, record["config"])
+    with layout.whole_file(layout.classes_file(workdir)) as file:
+        file.writelines(f"{name}\n" for name in record["class_names"])
+    if not finished:  # one whose checkpoints were removed, to train anew, or that is extended
+        (workdir / layout.RESULT).unlink(missing_ok=True)
 
 
 def _check_other_run(init_from: str | None, workdir: Path) -> None:
     """Raises a ConfigError if the weights to start from are those of the run itself, which resumes without that key."""
-    folder, own = Path(init_from or "").expanduser().resolve(), workdir.resolve()
-    if init_from and (folder == own or folder.parent == own / "checkpoints"):
+    if not init_from:
+        return
+    folder, own = local_path("config.init_from", init_from).resolve(), workdir.resolve()
+    if folder == own or layout.workdir_of(folder) == own:
         raise ConfigError(
             f"config.init_from={init_from!r} is in this run's own --workdir: leave the key out to resume the run, "
             "or choose another --workdir to start a new one from its weights"
         )
 
 
-def _describe(program: Program, state: state_lib.TrainState, workdir: Path) -> None:
+def _describe(program: Program, state: TrainState, workdir: Path) -> None:
     devices = program.mesh.devices.flatten()
-    logger.info("parameters:\n%s", writer.overview(state.params))
+    logger.info("parameters:\n%s", metric_files.overview(state.params))
     logger.info(
         "devices: %d x %s on %d host%s; mesh: %s",
         len(devices),

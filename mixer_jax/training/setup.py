@@ -7,10 +7,11 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import optax
 from ml_collections import ConfigDict
 
 from mixer_jax.errors import ConfigError
-from mixer_jax.models import registry as models
+from mixer_jax.models import registry
 from mixer_jax.runtime import mesh
 from mixer_jax.steps import losses
 from mixer_jax.steps import optimizer as optim
@@ -52,10 +53,10 @@ def build_training(
     """Builds the objects of a config that need no data.
 
     Args:
-      config: a recipe, with the keys of configs/base.py.
+      config: a recipe, with the keys of mixer_jax/config/base.py.
       device_mesh: where the training runs.
       num_examples: size of the training data.
-      observe: adds to the metrics of the training step, as `step.make_train_step` says.
+      observe: adds to the metrics of the training step, as `train_step.make_train_step` says.
 
     Returns:
       The training.
@@ -63,6 +64,49 @@ def build_training(
     Raises:
       ConfigError: a value is wrong; the message names its key.
     """
+    parts = _parts(config, device_mesh, num_examples=num_examples, observe=observe)
+    init = state_lib.make_init(parts.model, parts.optimizer, image_size=config.data.image_size)
+    abstract_state = state_lib.abstract(init, device_mesh)
+    state_sharding = jax.tree.map(lambda x: x.sharding, abstract_state)
+    return Training(
+        mesh=device_mesh,
+        total_steps=parts.total_steps,
+        model=parts.model,
+        abstract_state=abstract_state,
+        init=jax.jit(init, out_shardings=state_sharding),
+        train_step=jax.jit(
+            parts.train_step, donate_argnums=0, out_shardings=(state_sharding, mesh.replicated(device_mesh))
+        ),
+        abstract_batch=_abstract_batch(config, device_mesh),
+    )
+
+
+def check_training(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> None:
+    """Raises a ConfigError for what is wrong with a training, whatever its data; arguments as in `build_training`."""
+    _parts(config, device_mesh, num_examples=_MANY)
+
+
+_MANY = 10**15  # more examples than there are: a length in epochs is then long enough
+
+
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    """What a training is made of, before it lies on devices."""
+
+    total_steps: int
+    model: nn.Module
+    optimizer: optax.GradientTransformation
+    train_step: TrainStep
+
+
+def _parts(
+    config: ConfigDict,
+    device_mesh: jax.sharding.Mesh,
+    *,
+    num_examples: int,
+    observe: Callable[[dict, dict, dict], dict] | None = None,
+) -> _Parts:
+    """Makes the parts of a training; every value of the config that they are made of is checked."""
     if config.accumulation_steps < 1:
         raise ConfigError(f"config.accumulation_steps={config.accumulation_steps}; expected a positive number")
     mesh.check_batch_size("batch_size", config.batch_size, device_mesh, parts=config.accumulation_steps)
@@ -73,18 +117,14 @@ def build_training(
     total_steps = training_steps(
         steps=config.steps, epochs=config.epochs, batch_size=config.batch_size, num_examples=num_examples
     )
-    model = models.create(**config.model, num_classes=config.data.num_classes)
-    if config.data.image_size % model.patch_size:
-        raise ConfigError(
-            f"config.data.image_size={config.data.image_size} is no multiple of {config.model.name}'s "
-            f"patch_size={model.patch_size}"
-        )
+    model = registry.create_model(**config.model, num_classes=config.data.num_classes)
+    _check_image_size(config, model)
     schedule = optim.create_schedule(**config.schedule, total_steps=total_steps)
-    optimizer = optim.create(**config.optimizer, schedule=schedule)
+    optimizer = optim.create_optimizer(**config.optimizer, schedule=schedule)
     train_step = make_train_step(
         model,
         optimizer,
-        loss=losses.create(**config.loss),
+        loss=losses.create_loss(**config.loss),
         schedule=schedule,
         seed=config.seed,
         mixup=config.mixup,
@@ -93,18 +133,20 @@ def build_training(
         gather=functools.partial(mesh.gather, device_mesh),
         observe=observe,
     )
-    init = state_lib.make_init(model, optimizer, image_size=config.data.image_size)
-    abstract_state = state_lib.abstract(init, device_mesh)
-    state_sharding = jax.tree.map(lambda x: x.sharding, abstract_state)
-    return Training(
-        mesh=device_mesh,
-        total_steps=total_steps,
-        model=model,
-        abstract_state=abstract_state,
-        init=jax.jit(init, out_shardings=state_sharding),
-        train_step=jax.jit(train_step, donate_argnums=0, out_shardings=(state_sharding, mesh.replicated(device_mesh))),
-        abstract_batch=_abstract_batch(config, device_mesh),
-    )
+    return _Parts(total_steps, model, optimizer, train_step)
+
+
+def _check_image_size(config: ConfigDict, model: nn.Module) -> None:
+    """Raises a ConfigError if the model does not take images of the config's size, with the model's own reason."""
+    size = config.data.image_size
+    if type(size) is not int or size < 1:
+        raise ConfigError(f"config.data.image_size={size!r}; expected an integer of at least 1")
+    try:
+        jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+    except ValueError as error:
+        raise ConfigError(
+            f"config.data.image_size={size} is no size for config.model.name={config.model.name!r}: {error}"
+        ) from error
 
 
 def _abstract_batch(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:

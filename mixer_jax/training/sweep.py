@@ -1,16 +1,17 @@
 """A sweep over learning rates: chosen on a held-out part of the training images, tested once."""
 
 import dataclasses
-import json
 import logging
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
+from mixer_jax.config.paths import local_path
 from mixer_jax.errors import ConfigError, RunError
-from mixer_jax.training import run as train
+from mixer_jax.training import run as training_run
 from mixer_jax.training.progress import NonFiniteError
+from mixer_jax.workdir import layout
 
 logger = logging.getLogger("mixer_jax")
 
@@ -48,7 +49,7 @@ class Result:
         return "\n".join(lines)
 
 
-def run(config: ConfigDict, workdir: Path) -> Result:
+def sweep(config: ConfigDict, workdir: str | Path) -> Result:
     """Trains with each learning rate of `config.sweep`, chooses the best, and trains with that as the config says.
 
     Every run has a work directory of its own and can be resumed: after an interruption, the same call goes on. A trial
@@ -65,6 +66,7 @@ def run(config: ConfigDict, workdir: Path) -> Result:
     Raises:
       ConfigError: a value of the config is wrong, or the work directory holds runs of another config.
     """
+    workdir = local_path("--workdir", workdir)
     trials, signal = try_rates(config, workdir)
     if signal:
         return Result(trials, None, {}, workdir, signal)
@@ -75,21 +77,21 @@ def try_rates(config: ConfigDict, workdir: Path) -> tuple[dict[float, float], in
     """Trains with each learning rate; a trial whose loss is not finite counts as an accuracy of 0.
 
     Args:
-      config: as in `run`.
-      workdir: as in `run`.
+      config: as in `sweep`.
+      workdir: as in `sweep`.
 
     Returns:
       Top-1 accuracy on the held-out images by learning rate, and the signal that interrupted the trials, or None.
 
     Raises:
-      ConfigError: as `run`.
+      ConfigError: as `sweep`.
     """
     _check(config)
     trials = {}
     for rate in config.sweep.learning_rates:
         logger.info("sweep: learning rate %g on %s", rate, config.sweep.train_split)
         try:
-            result = train.run(_trial(config, rate), workdir / f"learning_rate={rate:g}")
+            result = training_run.train(_trial(config, rate), layout.trial_folder(workdir, rate))
         except RunError as error:
             if not isinstance(error.__cause__, NonFiniteError):
                 raise
@@ -111,19 +113,19 @@ def train_final(config: ConfigDict, rate: float, trials: dict[float, float], wor
     """Trains with a learning rate as the config says, tests, and writes sweep.json.
 
     Args:
-      config: as in `run`.
+      config: as in `sweep`.
       rate: the learning rate.
       trials: what `try_rates` returned, for the record.
-      workdir: as in `run`.
+      workdir: as in `sweep`.
     """
     logger.info("sweep: learning rate %g is chosen; training on %s", rate, config.data.split)
     final = config.copy_and_resolve_references()
     final.schedule.learning_rate = rate
-    result = train.run(final, workdir / "final")
+    result = training_run.train(final, workdir / layout.FINAL_RUN)
     if not result.signal and jax.process_index() == 0:
         tried = [{"learning_rate": rate, "held_out_top1": top1} for rate, top1 in trials.items()]
         described = {"trials": tried, "learning_rate": rate, "metrics": result.metrics}
-        (workdir / "sweep.json").write_text(json.dumps(described, indent=2) + "\n")
+        layout.write_json(workdir / layout.SWEEP, described)
     return Result(trials, rate, {} if result.signal else result.metrics, workdir, result.signal)
 
 

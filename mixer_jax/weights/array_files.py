@@ -1,7 +1,5 @@
 """Files of named arrays: .npz, .safetensors, and PyTorch's own where it is installed."""
 
-import contextlib
-import os
 import pickle
 import zipfile
 import zlib
@@ -14,6 +12,7 @@ import safetensors
 import safetensors.numpy
 
 from mixer_jax.errors import ConfigError
+from mixer_jax.workdir.layout import whole_file
 
 _WRITTEN = (".npz", ".safetensors")
 _READ = (*_WRITTEN, ".pth", ".pt", ".bin")
@@ -49,16 +48,12 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
       ConfigError: another ending, or the file cannot be written.
     """
     _check_ending(path, _WRITTEN)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with contextlib.ExitStack() as cleanup:
-            cleanup.callback(unfinished.unlink, missing_ok=True)
+        with whole_file(path, "wb") as file:
             if path.suffix == ".npz":
-                with unfinished.open("wb") as file:
-                    np.savez(file, **arrays)
+                np.savez(file, **arrays)
             else:  # "pt": what libraries look for to know whose tensors these are
-                safetensors.numpy.save_file(dict(arrays), unfinished, metadata={"format": "pt"})
-            unfinished.replace(path)
+                safetensors.numpy.save_file(dict(arrays), file.name, metadata={"format": "pt"})
     except (OSError, safetensors.SafetensorError) as error:
         raise ConfigError(f"{path} cannot be written: {error}") from error
 

@@ -1,4 +1,4 @@
-"""The weights that the authors published: their addresses, and a cache of what was downloaded, with checksums."""
+"""A cache of the weights that authors published, with checksums."""
 
 import hashlib
 import http.client
@@ -11,10 +11,9 @@ from tqdm import tqdm
 
 from mixer_jax.config.checks import one_of
 from mixer_jax.errors import ConfigError
+from mixer_jax.models import registry
+from mixer_jax.workdir.layout import whole_file
 
-# Mixer-B/16 and L/16, pre-trained on ImageNet and ImageNet-21k; no others were published.
-NAMES = ("imagenet1k/Mixer-B_16", "imagenet1k/Mixer-L_16", "imagenet21k/Mixer-B_16", "imagenet21k/Mixer-L_16")
-_SITE = "https://storage.googleapis.com/mixer_models"  # gs://mixer_models
 _SILENCE = 60  # seconds without an answer after which a download is given up
 
 
@@ -30,16 +29,17 @@ def fetch(name: str, cache_dir: Path | None = None) -> Path:
     first used, and every later use checks it.
 
     Args:
-      name: one of `NAMES`.
-      cache_dir: the cache; by default `default_cache_dir()`. The file is <cache_dir>/<name>.npz.
+      name: one of `registry.published()`.
+      cache_dir: the cache; by default `default_cache_dir()`. The file is <cache_dir>/<name>, with the ending of its
+        address.
 
     Raises:
       ConfigError: the name is unknown, the download fails, or the file is not what it was.
     """
-    one_of("source", name, NAMES)
-    path = (default_cache_dir() if cache_dir is None else cache_dir) / f"{name}.npz"
+    addresses = registry.published()
+    url = addresses[one_of("source", name, addresses)]
+    path = (default_cache_dir() if cache_dir is None else cache_dir) / f"{name}{Path(url).suffix}"
     if not path.exists():
-        url = f"{_SITE}/{name}.npz"
         try:
             _download(url, path)
         except (OSError, http.client.HTTPException) as error:
@@ -56,17 +56,12 @@ def fetch(name: str, cache_dir: Path | None = None) -> Path:
 def _download(url: str, path: Path) -> None:
     """Writes what `url` gives to `path`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with urllib.request.urlopen(url, timeout=_SILENCE) as response, unfinished.open("wb") as file:
-            size = response.length  # None: the server does not say
-            with tqdm.wrapattr(response, "read", total=size, desc=url, leave=False) as body:
-                shutil.copyfileobj(body, file)
-            if size not in (None, file.tell()):
-                raise OSError(f"{file.tell():,} of {size:,} bytes were received")
-        unfinished.rename(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with urllib.request.urlopen(url, timeout=_SILENCE) as response, whole_file(path, "wb") as file:
+        size = response.length  # None: the server does not say
+        with tqdm.wrapattr(response, "read", total=size, desc=url, leave=False) as body:
+            shutil.copyfileobj(body, file)
+        if size not in (None, file.tell()):
+            raise OSError(f"{file.tell():,} of {size:,} bytes were received")
 
 
 def _check(path: Path) -> None:

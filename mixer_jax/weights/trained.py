@@ -1,19 +1,21 @@
 """Models that have been trained: weights with their head, and how to show them images. Nothing is new."""
 
 import dataclasses
-import json
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import flax.linen as nn
+import jax
+import numpy as np
 
-from mixer_jax.config import base
-from mixer_jax.config.compare import complete
-from mixer_jax.data import imagenet
+from mixer_jax.config.paths import local_path
+from mixer_jax.data import imagenet, transforms
 from mixer_jax.errors import ConfigError
-from mixer_jax.weights.load import read_weights
+from mixer_jax.steps.infer_steps import scale_pixels
+from mixer_jax.weights.load import from_config, load_weights
 from mixer_jax.weights.weights import Weights
-from mixer_jax.workdir import checkpoints as checkpoint
-from mixer_jax.workdir.layout import CLASSES_FILE
+from mixer_jax.workdir import layout, saved
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,16 +27,46 @@ class Trained:
       weights: its weights, with its head if it has one.
       config: the config that it was trained with, complete, as nested dicts; None for a file or published weights.
       workdir: the work directory that it was read from, or None.
+      names: what its classes are called, in the order of their numbers; None where nothing says so.
     """
 
     source: str
     weights: Weights
-    config: dict | None
-    workdir: Path | None
+    config: dict | None = None
+    workdir: Path | None = None
+    names: tuple[str, ...] | None = None
 
     def model(self) -> nn.Module:
         """Returns the model; it computes as in training, or in float32 where it is not known how that was."""
-        return self.weights.create_model(dtype=self.config["model"]["dtype"] if self.config else "float32")
+        known = self.weights.family.defaults()
+        dtype = self.config["model"]["dtype"] if self.config else "float32"
+        return self.weights.create_model(**{"dtype": dtype} if "dtype" in known else {})
+
+    def logits(self, images: Sequence[bytes | np.ndarray]) -> np.ndarray:
+        """Applies the model to images, which are shown as in the evaluation of its training.
+
+        Args:
+          images: encoded files, or uint8 (height, width, 3) of any sizes.
+
+        Returns:
+          float32 (n, classes).
+
+        Raises:
+          ConfigError: the model has no head.
+          ImageError: an image is neither of the two.
+        """
+        self.require_head()
+        shown = [self._transform({"image": image, "label": -1})["image"] for image in images]
+        return np.asarray(self._apply(self.weights.params, np.stack(shown)))
+
+    @functools.cached_property
+    def _transform(self) -> Callable[[dict], dict]:
+        return transforms.make_eval_transform(**self.eval_transform())
+
+    @functools.cached_property
+    def _apply(self) -> Callable[[dict, np.ndarray], jax.Array]:
+        model = self.model()
+        return jax.jit(lambda params, images: model.apply({"params": params}, scale_pixels(images)))
 
     @property
     def loss(self) -> str:
@@ -46,7 +78,7 @@ class Trained:
 
         Those of its training; otherwise those of the paper's Table 3, the shorter side to 8/7 of the size, 256 to 224.
         """
-        size = self.weights.image_size()
+        size = self.weights.image_size
         if not self.config:
             return {"size": size, "crop": "resmall", "resize": size * 8 // 7, "exif_orientation": False}
         data = self.config["data"]
@@ -54,7 +86,7 @@ class Trained:
 
     def require_head(self) -> int:
         """Returns the number of its classes; raises a ConfigError if it has no head."""
-        num_classes = self.weights.attributes()["num_classes"]
+        num_classes = self.weights.model["num_classes"]
         if num_classes is None:
             raise ConfigError(f"{self.source} has no head; fine-tune it first, with config.init_from={self.source!r}")
         return num_classes
@@ -62,7 +94,11 @@ class Trained:
     def class_names(self) -> list[str] | None:
         """Returns the names of its classes: those of its run, or ImageNet's where it has 1,000; None if unknown."""
         num_classes = self.require_head()
-        if self.workdir and (file := self.workdir / CLASSES_FILE).exists():
+        if self.names is not None:
+            return list(self.names)
+        if (
+            self.workdir and (file := layout.classes_file(self.workdir)).exists()
+        ):  # of a run before checkpoints had them
             return read_class_names(file, num_classes)
         if not self.config and num_classes == len(names := imagenet.class_names()):
             return names
@@ -82,31 +118,32 @@ def _pretraining(source: str, config: dict | None) -> dict:
         return {"source": source, "epochs": None}
     if init_from := config["init_from"]:
         folder = Path(init_from).expanduser()
-        return _pretraining(init_from, _read_config(folder) if folder.is_dir() else None)
+        return _pretraining(init_from, saved.read_config(folder) if folder.is_dir() else None)
     steps = config["steps"]  # takes precedence over the epochs
     return {"source": config["data"]["source"], "epochs": config["epochs"] if steps is None else None}
 
 
-def read(source: str) -> Trained:
+def load_trained(source: str | Path) -> Trained:
     """Reads a trained model.
 
     Args:
-      source: as in `read_weights`.
+      source: as in `load_weights`.
 
     Raises:
       ConfigError: there is nothing of that name, or it cannot be read.
     """
-    folder = Path(source).expanduser()
+    folder = Path(source) if "://" in str(source) else local_path("checkpoint", source)
     if not folder.is_dir():
-        return Trained(source, read_weights(source), config=None, workdir=None)
-    found = checkpoint.locate(folder)  # once: a run that is going on may save another in the meantime
-    workdir = found.parents[1] if found.parent.name == "checkpoints" else found
-    return Trained(str(found), read_weights(str(found)), config=_read_config(found), workdir=workdir)
-
-
-def _read_config(folder: Path) -> dict:
-    saved = checkpoint.read_run(folder)["config"]
-    return complete(saved, json.loads(base.get_config().to_json_best_effort()))
+        return Trained(str(source), load_weights(source))
+    found = saved.locate(folder)  # once: a run that is going on may save another in the meantime
+    run, config = saved.read_run(found), saved.read_config(found)
+    return Trained(
+        source=str(found),
+        weights=from_config(saved.read_params(found), config, source=str(found)),
+        config=config,
+        workdir=layout.workdir_of(found),
+        names=tuple(run["class_names"]) if "class_names" in run else None,
+    )
 
 
 def read_class_names(file: Path, num_classes: int) -> list[str]:

@@ -8,9 +8,9 @@ import flax.linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mixer_jax.errors import ConfigError
-from mixer_jax.models import registry as models
-from mixer_jax.models import resolution
-from mixer_jax.models.registry import attributes
+from mixer_jax.models import registry
+from mixer_jax.models.family import Family
+from mixer_jax.models.resolution import METHODS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,35 +42,54 @@ class Entry:
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """The parameters of a whole Mixer.
+    """The parameters of a whole model.
 
     Attributes:
-      params: the parameter tree, float32 arrays.
+      params: the parameter tree, float32 NumPy arrays.
+      model: the keyword arguments with which `registry.create_model` makes the model that they fit.
+      image_size: height and width, in pixels, of the square images that they are for.
       source: the file that they came from.
       layout: what its layout is called.
       entries: what became of each array, in the order of the tree; what was left over comes last.
     """
 
     params: dict
+    model: dict
+    image_size: int
     source: str
     layout: str
     entries: tuple[Entry, ...]
 
-    def attributes(self) -> dict:
-        """Returns the keyword arguments with which `models.create` makes the model that these parameters fit."""
-        return attributes({name: array.shape for name, array in flatten_dict(self.params, sep="/").items()})
+    @property
+    def family(self) -> Family:
+        """The family of the model."""
+        return registry.family(self.model["name"])
 
-    def image_size(self) -> int:
-        """Returns the height and width, in pixels, of the square images that the parameters are for."""
-        return resolution.image_size(self.params)
+    @property
+    def attributes(self) -> dict:
+        """What shapes the parameters, beside the model's name and its head."""
+        return {key: value for key, value in self.model.items() if key not in ("name", "num_classes")}
 
     def create_model(self, **overrides) -> nn.Module:
         """Makes the model that these parameters fit, with attributes such as dtype or dropout overridden."""
-        return models.create(**self.attributes() | overrides)
+        return registry.create_model(**self.model | overrides)
 
     def at_resolution(self, image_size: int, method: str = "block_diagonal") -> "Weights":
-        """Returns the weights for images of another size; arguments and errors are those of `resolution.change`."""
-        params = resolution.change(self.params, image_size, method)
+        """Returns the weights for images of another size.
+
+        Args:
+          image_size: height and width of the new images, in pixels.
+          method: one of `resolution.METHODS`: the paper's rule, or interpolation, which is not in the paper.
+
+        Raises:
+          ConfigError: the model's weights cannot go there so.
+        """
+        params = self.family.resized(self.params, self.image_size, image_size, method)
+        grown = {}
+        if method == METHODS[0]:
+            grown = self.family.grown(self.model["name"], self.attributes, self.image_size, image_size)
+        essential = self.family.essential(self.model["name"], self.attributes | grown)
+        model = {**essential, "num_classes": self.model["num_classes"]}
         shapes = {name: array.shape for name, array in flatten_dict(params, sep="/").items()}
 
         def changed(entry):
@@ -78,7 +97,8 @@ class Weights:
             done = () if shape == entry.shape else (f"{method} from {entry.shape}",)
             return dataclasses.replace(entry, shape=shape, changes=entry.changes + done)
 
-        return dataclasses.replace(self, params=params, entries=tuple(changed(entry) for entry in self.entries))
+        entries = tuple(changed(entry) for entry in self.entries)
+        return dataclasses.replace(self, params=params, model=model, image_size=image_size, entries=entries)
 
     def into(self, init_params: dict, *, new_head: bool = False) -> "Weights":
         """Fits the weights into a model.
@@ -110,13 +130,16 @@ class Weights:
             else:
                 params[name] = ours[name]
                 fitted.append(entries[name])
-        return dataclasses.replace(self, params=unflatten_dict(params, sep="/"), entries=(*fitted, *left_over))
+        head = next((array for name, array in params.items() if name.startswith("head/")), None)
+        model = {**self.model, "num_classes": None if head is None else head.shape[-1]}
+        return dataclasses.replace(
+            self, params=unflatten_dict(params, sep="/"), model=model, entries=(*fitted, *left_over)
+        )
 
     def _misfit(self, name: str, here: tuple | None, there: tuple | None) -> str:
         has = f"has shape {here}" if here else "is missing"
         needed = f"the model needs {there}" if there else "the model has no such array"
-        other_size = name.split("/")[1] == "token_mixing" and here and there
-        hint = "; weights for another image size: Weights.at_resolution, convert --resolution" if other_size else ""
+        hint = "; weights for another image size: Weights.at_resolution, convert --resolution" if here and there else ""
         return f"{self.source}: {name} {has}; {needed}{hint}"
 
     def report(self) -> str:
@@ -128,9 +151,10 @@ class Weights:
             counts.append(f"{sum(any(done.startswith(kind) for done in entry.changes) for entry in loaded)} {kind}")
         counts.append(f"{sum(entry.key is None for entry in self.entries)} newly initialised")
         counts.append(f"{sum(entry.name is None for entry in self.entries)} left over")
-        lines = {}
+        blocks = "|".join(re.escape(layout.key(self.family.block)) for layout in self.family.layouts)
+        lines: dict[str, int] = {}
         for entry in self.entries:
-            line = re.sub(r"(MixerBlock_|encoderblock_|blocks\.)\d+", r"\1*", str(entry))
+            line = re.sub(rf"({blocks})\d+", r"\1*", str(entry)) if self.family.block else str(entry)
             lines[line] = lines.get(line, 0) + 1
         listed = [f"  {line}{f' ({count} times)' if count > 1 else ''}" for line, count in lines.items()]
         return "\n".join([f"{self.source}, {self.layout} layout: {', '.join(counts)}", *listed])

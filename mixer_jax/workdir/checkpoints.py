@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-from mixer_jax.errors import ConfigError, RunError
+from mixer_jax.errors import ConfigError, RunError, in_short
 from mixer_jax.steps.state import TrainState, fingerprint
 
 logger = logging.getLogger("mixer_jax")
@@ -183,7 +182,7 @@ class Checkpoints:
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**item))[next(iter(item))]
         except Exception as error:  # what Orbax raises of a damaged checkpoint has many types
-            raise DamagedError(f"{self.directory / str(step)} cannot be read ({_in_short(error)})") from error
+            raise DamagedError(f"{self.directory / str(step)} cannot be read ({in_short(error)})") from error
 
     def check(self) -> None:
         """Raises a RunError if what was being saved in the background has failed; does not wait."""
@@ -210,68 +209,9 @@ class Checkpoints:
             warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
             reason = re.search(r"Failed to write .*? to file \d+: (.*?)(?: \[|$)", str(error))
             raise RunError(
-                f"{self.directory}: a checkpoint cannot be written ({reason[1] if reason else _in_short(error)}); "
+                f"{self.directory}: a checkpoint cannot be written ({reason[1] if reason else in_short(error)}); "
                 "the older ones are whole, and the same command resumes from them"
             ) from error
-
-
-def locate(folder: Path) -> Path:
-    """Returns the folder of a checkpoint: the newest of a work directory, or `<workdir>/checkpoints/<step>` itself.
-
-    Raises:
-      ConfigError: there is no checkpoint.
-    """
-    steps = [int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdecimal()]
-    checkpoint = folder / "checkpoints" / str(max(steps)) if steps else folder
-    if not (checkpoint / "state").is_dir():
-        raise ConfigError(f"{folder} holds no checkpoint; expected a work directory or its checkpoints/<step>")
-    return checkpoint
-
-
-def read_params(folder: Path) -> dict:
-    """Reads the parameters of a checkpoint without its optimizer's state, on a host of any number of devices.
-
-    Nothing is written: the run that the checkpoint belongs to may be going on.
-
-    Args:
-      folder: as in `locate`.
-
-    Returns:
-      The parameter tree, NumPy arrays.
-
-    Raises:
-      ConfigError: there is no checkpoint, or it cannot be read.
-    """
-    checkpoint = locate(folder)
-    state = (checkpoint / "state").resolve()
-    with _reading(checkpoint), contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
-        target = {"params": handler.metadata(state).tree["params"]}
-        on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
-        args = ocp.args.PyTreeRestore(target, restore_args=on_host, partial_restore=True)
-        return handler.restore(state, args=args)["params"]
-
-
-def read_run(folder: Path) -> dict:
-    """Reads what was saved of the run beside its state: its config, and what it had spent.
-
-    Args:
-      folder: as in `locate`.
-
-    Raises:
-      ConfigError: there is no checkpoint, or it cannot be read.
-    """
-    checkpoint = locate(folder)
-    with _reading(checkpoint), contextlib.closing(ocp.JsonCheckpointHandler()) as handler:
-        return handler.restore((checkpoint / "run").resolve())
-
-
-@contextlib.contextmanager
-def _reading(checkpoint: Path) -> Iterator[None]:
-    """Turns what is raised inside into a ConfigError that names the checkpoint."""
-    try:
-        yield
-    except Exception as error:  # what Orbax raises of a damaged checkpoint has many types
-        raise ConfigError(f"{checkpoint} cannot be read ({_in_short(error)})") from error
 
 
 def _on_one_process(action: Callable[[], None]) -> None:
@@ -301,10 +241,6 @@ def _set_aside_damaged_metrics(directory: Path) -> None:
             logger.warning(
                 "%s cannot be read (%s): that checkpoint is never the best one; the file is now %s",
                 path,
-                _in_short(error),
+                in_short(error),
                 _set_aside(path).name,
             )
-
-
-def _in_short(error: Exception) -> str:
-    return ": ".join([type(error).__name__, *str(error).splitlines()[:1]])

@@ -1,4 +1,4 @@
-"""One process for each work directory: a second one is refused while the first lives."""
+"""One process for each folder that is worked in: a second one is refused while the first lives."""
 
 import contextlib
 import fcntl
@@ -14,8 +14,8 @@ logger = logging.getLogger("mixer_jax")
 
 
 @contextlib.contextmanager
-def only_process(workdir: Path) -> Iterator[None]:
-    """Holds the lock of a work directory, the file `lock` in it, which names the process and its host.
+def only_process(file: Path, holder: str) -> Iterator[None]:
+    """Holds a lock, the file of which names the process and its host.
 
     The lock is the kernel's (flock), not the file: it ends with the process, however that dies, and the file may stay.
     It holds between the processes of a host on every local file system, and between hosts on those that pass locks on:
@@ -24,26 +24,26 @@ def only_process(workdir: Path) -> Iterator[None]:
     object stores mounted by FUSE) cannot be told apart.
 
     Args:
-      workdir: the work directory, which exists.
+      file: the file of the lock, whose folder exists.
+      holder: what messages say is in use, such as "--workdir=runs/digits".
 
     Raises:
       ConfigError: another process holds the lock; the message names it.
       OSError: the file cannot be written.
     """
-    with (workdir / "lock").open("a+") as file:
+    with file.open("a+") as held:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
+            held.seek(0)
             raise ConfigError(
-                f"--workdir={workdir} is in use by {file.read().strip() or 'another process'}; "
-                "stop that first, or choose another --workdir"
+                f"{holder} is in use by {held.read().strip() or 'another process'}; stop that first, or choose another"
             ) from None
         except OSError as error:
             logger.warning(
-                "%s cannot be locked (%s): see to it yourself that no other process uses it", workdir, error.strerror
+                "%s cannot be locked (%s): see to it yourself that no other process uses it", holder, error.strerror
             )
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
-        file.flush()
+        held.truncate(0)
+        held.write(f"process {os.getpid()} on {socket.gethostname()}\n")
+        held.flush()
         yield

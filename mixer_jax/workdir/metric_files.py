@@ -1,6 +1,7 @@
 """Where the metrics of a run go: metrics.jsonl and TensorBoard events, through clu's writers."""
 
 import contextlib
+import importlib
 import json
 import logging
 import math
@@ -12,23 +13,53 @@ import types
 from collections.abc import Mapping
 from pathlib import Path
 
+import clu
 import jax
 from clu import parameter_overview
 from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from mixer_jax.errors import RunError
+from mixer_jax.workdir import layout
 
-# `clu.metric_writers` and, through it, `clu.periodic_actions` import clu's TensorFlow summary writer on the way. An
-# empty stand-in takes its place, and TensorBoard events are written below through the `tensorboard` package: so a run
-# is the same with and without TensorFlow, and starts without the seconds that its import takes.
-sys.modules.setdefault(
-    "clu.metric_writers.summary_writer",
-    types.SimpleNamespace(SummaryWriter=None),  # type: ignore[arg-type]
-)
-from clu import metric_writers, periodic_actions  # noqa: E402
+_OF_CLU = ("clu.metric_writers", "clu.periodic_actions")
 
-__all__ = ["JsonLinesWriter", "TensorBoardWriter", "create", "metric_writers", "overview", "periodic_actions"]
+
+def _import_clu() -> tuple[types.ModuleType, types.ModuleType]:
+    """Imports clu's metric writers and periodic actions without TensorFlow, for this project alone.
+
+    They import clu's TensorFlow summary writer on the way. An empty stand-in takes its place, and TensorBoard events
+    are written below through the `tensorboard` package: so a run is the same with and without TensorFlow, and starts
+    without the seconds that its import takes. What was imported so is not left for others: to them, clu's modules are
+    as they were, and work or fail as they would have.
+    """
+
+    def take_out() -> dict[str, types.ModuleType]:
+        names = [name for name in sys.modules if name.startswith(_OF_CLU)]
+        return {name: sys.modules.pop(name) for name in names}
+
+    parts = [name.partition(".")[2] for name in _OF_CLU]
+    attributes = {part: getattr(clu, part) for part in parts if hasattr(clu, part)}
+    before = take_out()
+    stand_in = types.ModuleType("clu.metric_writers.summary_writer")
+    stand_in.SummaryWriter = None  # type: ignore[attr-defined]
+    sys.modules[stand_in.__name__] = stand_in
+    try:
+        writers, actions = (importlib.import_module(name) for name in _OF_CLU)
+    finally:
+        take_out()
+        sys.modules.update(before)
+        for part in parts:
+            if part in attributes:
+                setattr(clu, part, attributes[part])
+            elif hasattr(clu, part):
+                delattr(clu, part)
+    return writers, actions
+
+
+metric_writers, periodic_actions = _import_clu()
+
+__all__ = ["JsonLinesWriter", "TensorBoardWriter", "create_writer", "metric_writers", "overview", "periodic_actions"]
 
 
 logger = logging.getLogger("mixer_jax")
@@ -131,7 +162,7 @@ class TensorBoardWriter(_ScalarWriter):
         self._write(self._records.write, event_pb2.Event(wall_time=time.time(), **what).SerializeToString())
 
 
-def create(workdir: Path, *, start: int) -> metric_writers.MetricWriter:
+def create_writer(workdir: Path, *, start: int) -> metric_writers.MetricWriter:
     """Makes the writer of a run: TensorBoard events and metrics.jsonl, written in the background.
 
     Args:
@@ -147,7 +178,7 @@ def create(workdir: Path, *, start: int) -> metric_writers.MetricWriter:
     if jax.process_index() != 0:
         return metric_writers.MultiWriter([])
     try:
-        writers = [TensorBoardWriter(workdir, start=start), JsonLinesWriter(workdir / "metrics.jsonl", start=start)]
+        writers = [TensorBoardWriter(workdir, start=start), JsonLinesWriter(workdir / layout.METRICS, start=start)]
     except OSError as error:
         raise RunError(f"the metrics cannot be written: {error}") from error
     return metric_writers.AsyncMultiWriter(writers)
@@ -169,9 +200,8 @@ def _drop_after(path: Path, start: int) -> None:
             damaged += 1
     if damaged:
         logger.warning("%s: left out %d damaged line%s", path, damaged, "s" if damaged > 1 else "")
-    scratch = path.with_suffix(".tmp")
-    scratch.write_text("".join(kept))
-    scratch.replace(path)  # at once, so that a kill here loses nothing
+    with layout.whole_file(path) as file:  # at once, so that a kill here loses nothing
+        file.writelines(kept)
 
 
 def _number(value: float) -> int | float | None:

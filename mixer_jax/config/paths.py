@@ -1,0 +1,31 @@
+"""What a path in a flag, a key or an argument means: one rule for all of them."""
+
+from pathlib import Path
+
+from mixer_jax.errors import ConfigError
+
+
+def local_path(name: str, value: str | Path) -> Path:
+    """Returns the path that a flag or a key names; `~` is the home directory, and relative paths are of this folder.
+
+    Args:
+      name: what messages call it, such as "--workdir" or "config.data.data_dir".
+      value: the path; one of an existing user's home directory, `~name/...`, is as good as any.
+
+    Raises:
+      ConfigError: it is a URL, empty, or of the home of a user who is not there.
+    """
+    text = str(value)
+    if "://" in text:
+        raise ConfigError(f"{name}={text} is no local path; a local or mounted folder is needed")
+    if not text:
+        raise ConfigError(f"{name} is empty; expected a path")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:  # ~nosuchuser
+        raise ConfigError(f"{name}={text}: {error}") from error
+
+
+def path_or_url(name: str, value: str) -> str:
+    """Returns a path as `local_path` does, as text, and a URL as it is: for what other libraries open themselves."""
+    return value if "://" in value else str(local_path(name, value))

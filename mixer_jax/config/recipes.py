@@ -1,0 +1,101 @@
+"""Recipes by name or path: files with a function `get_config`."""
+
+import importlib.util
+import types
+from collections.abc import Mapping
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from mixer_jax.config.base import get_config as base_config
+from mixer_jax.config.checks import check_key, suggest
+from mixer_jax.config.compare import flatten
+from mixer_jax.errors import ConfigError
+
+_SHARED = {"base", "datasets"}  # what recipes of a checkout may import, and no recipes themselves
+
+
+def folder() -> Path:
+    """Returns where the recipes that come with the project are: in a checkout configs/, in a wheel beside the code."""
+    package = Path(__file__).parents[1]
+    installed = package / "recipes"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def names() -> list[str]:
+    """Returns the names of the recipes that come with the project, in order."""
+    return sorted(path.stem for path in folder().glob("*.py") if path.stem not in _SHARED | {"__init__"})
+
+
+def find(config: str) -> str:
+    """Returns a recipe as path[:argument].
+
+    Args:
+      config: the value of --config: a path, or the bare name of a recipe that comes with the project, and what stands
+        behind a colon, such as "digits", "digits:smoke" or "configs/digits.py:smoke". A file of that name comes first.
+
+    Raises:
+      ConfigError: there is no such file and no such recipe.
+    """
+    name, colon, argument = config.partition(":")
+    path = Path(name).expanduser() if name.startswith("~") else Path(name)
+    if path.is_file():
+        return f"{path}{colon}{argument}"
+    known = names()
+    if name in known:
+        return f"{folder() / name}.py{colon}{argument}"
+    if path.stem in known:
+        raise ConfigError(
+            f"--config={config}: there is no such file here; the recipe of that name that comes with mixer_jax is "
+            f"--config={path.stem}{colon}{argument}"
+        )
+    raise ConfigError(f"--config={config}: there is no such file, and no recipe has that name; {suggest(name, known)}")
+
+
+def load(config: str, changes: Mapping[str, object] | None = None) -> ConfigDict:
+    """Returns the config of a recipe.
+
+    Args:
+      config: as in `find`.
+      changes: values of keys by dotted name, such as {"data.data_dir": "~/data", "steps": 100}.
+
+    Returns:
+      The config; its keys are locked.
+
+    Raises:
+      ConfigError: there is no such recipe or key, or a value is of another type than the key's.
+    """
+    path, colon, argument = find(config).partition(":")
+    loaded = _import(path).get_config(*[argument] * bool(colon))
+    for key, value in (changes or {}).items():
+        check_key(loaded, key)
+        set_key(loaded, key, value)
+    return loaded.lock()
+
+
+def set_key(config: ConfigDict, key: str, value: object) -> None:
+    """Sets a dotted key that exists; raises a ConfigError if the value is of another type, or None where it cannot."""
+    if value is None and key not in optional_keys(config):
+        raise ConfigError(f"config.{key}=None; it needs a value, such as {flatten(config).get(key)!r}")
+    *sections, leaf = key.split(".")
+    section = config
+    for name in sections:
+        section = section[name]
+    try:
+        section[leaf] = value
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"config.{key}={value!r}: {' '.join(str(error).split())}") from error
+
+
+def optional_keys(config: ConfigDict) -> set[str]:
+    """Returns the dotted names of the keys that may be None: those that are, here or in the base config."""
+    return {key for leaves in (flatten(config), flatten(base_config())) for key in leaves if leaves[key] is None}
+
+
+def _import(path: str) -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location(f"recipe_{Path(path).stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path} is no recipe; expected a Python file with a function get_config")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

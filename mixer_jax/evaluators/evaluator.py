@@ -1,0 +1,54 @@
+"""What an evaluator is, and what one is made from."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+
+import flax.linen as nn
+import jax
+from ml_collections import ConfigDict
+
+from mixer_jax.data.sources import Source
+from mixer_jax.steps.state import TrainState
+from mixer_jax.steps.types import Batch, Gather
+
+Interrupted = Callable[[], bool]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """Measures a training state.
+
+    Attributes:
+      metrics: names of the metrics that it returns.
+      measure: (state, interrupted) -> metrics by name, numbers. Before every batch it asks `interrupted`, and if that
+        says yes, it returns {}. Of several processes each has to ask equally often, and to return the same.
+    """
+
+    metrics: tuple[str, ...]
+    measure: Callable[[TrainState, Interrupted], Mapping[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What the evaluators of a training are made from.
+
+    Attributes:
+      config: the training's config.
+      model: its model.
+      mesh: its devices.
+      gather: from parameters as they lie on the devices to parameters to compute with; to be called inside jit.
+      open_source: (source, split) -> an opened data set, as config.data.source and a split name it; opened once.
+      batches: data set -> what makes, as often as it is called, its batches on the devices: every example once, shown
+        as config.data.evaluate says, the last batch padded and masked ("mask" float32 (n,), 0 for padding).
+    """
+
+    config: ConfigDict
+    model: nn.Module
+    mesh: jax.sharding.Mesh
+    gather: Gather
+    open_source: Callable[[str, str], Source]
+    batches: Callable[[Source], Callable[[], Iterator[Batch]]]
+
+
+# Makes evaluators by what they are called in the metrics, eval/<name>/<metric>.
+Factory = Callable[[Context], Mapping[str, Evaluator]]

@@ -1,0 +1,89 @@
+"""Reading one checkpoint, of a run that may be going on, or a copy of its folder, on a host of any devices."""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from mixer_jax.config import base
+from mixer_jax.config.compare import complete
+from mixer_jax.errors import ConfigError, in_short
+from mixer_jax.workdir import layout
+
+
+def locate(folder: Path) -> Path:
+    """Returns the folder of a checkpoint: the newest of a work directory, or `<workdir>/checkpoints/<step>` itself.
+
+    Raises:
+      ConfigError: there is no checkpoint.
+    """
+    steps = [int(path.name) for path in layout.checkpoints_folder(folder).glob("*") if path.name.isdecimal()]
+    checkpoint = layout.checkpoints_folder(folder) / str(max(steps)) if steps else folder
+    if not (checkpoint / "state").is_dir():
+        raise ConfigError(f"{folder} holds no checkpoint; expected a work directory or its checkpoints/<step>")
+    return checkpoint
+
+
+def read_params(folder: Path) -> dict:
+    """Reads the parameters of a checkpoint without its optimizer's state, on a host of any number of devices.
+
+    Nothing is written: the run that the checkpoint belongs to may be going on.
+
+    Args:
+      folder: as in `locate`.
+
+    Returns:
+      The parameter tree, NumPy arrays.
+
+    Raises:
+      ConfigError: there is no checkpoint, or it cannot be read.
+    """
+    checkpoint = locate(folder)
+    state = (checkpoint / "state").resolve()
+    with _reading(checkpoint), contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
+        target = {"params": handler.metadata(state).tree["params"]}
+        on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
+        args = ocp.args.PyTreeRestore(target, restore_args=on_host, partial_restore=True)
+        return handler.restore(state, args=args)["params"]
+
+
+def read_run(folder: Path) -> dict:
+    """Reads what was saved of the run beside its state: its config, and what it had spent.
+
+    Args:
+      folder: as in `locate`.
+
+    Raises:
+      ConfigError: there is no checkpoint, or it cannot be read.
+    """
+    checkpoint = locate(folder)
+    with _reading(checkpoint), contextlib.closing(ocp.JsonCheckpointHandler()) as handler:
+        return handler.restore((checkpoint / "run").resolve())
+
+
+def read_config(folder: Path) -> dict:
+    """Reads the config of a checkpoint's run, with the defaults of keys that are newer than it.
+
+    Args:
+      folder: as in `locate`.
+
+    Raises:
+      ConfigError: as `read_run`.
+    """
+    saved = read_run(folder)
+    if not isinstance(saved, dict) or not isinstance(saved.get("config"), dict):
+        raise ConfigError(f"{locate(folder)} holds no config of a run; expected a checkpoint of this project")
+    return complete(saved["config"], json.loads(base.get_config().to_json_best_effort()))
+
+
+@contextlib.contextmanager
+def _reading(checkpoint: Path) -> Iterator[None]:
+    """Turns what is raised inside into a ConfigError that names the checkpoint."""
+    try:
+        yield
+    except Exception as error:  # what Orbax raises of a damaged checkpoint has many types
+        raise ConfigError(f"{checkpoint} cannot be read ({in_short(error)})") from error
