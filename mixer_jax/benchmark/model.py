@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from mixer_jax import rng
 from mixer_jax.benchmark import device
+from mixer_jax.models import registry
 from mixer_jax.models.cost import forward_flops
 from mixer_jax.runtime import mesh
 from mixer_jax.steps.infer_steps import scale_pixels
@@ -91,7 +92,8 @@ def measure(config: ConfigDict, *, batch_sizes: Sequence[int] | None, seconds: f
     """
     device_mesh = mesh.create_mesh(fsdp=config.mesh.fsdp)
     sizes, patience = (batch_sizes, len(batch_sizes)) if batch_sizes else (BATCH_SIZES, _PATIENCE)
-    peak, source = device.peak_flops(config.model.dtype, device_mesh)
+    dtype = registry.compute_dtype(config.model)
+    peak, source = device.peak_flops(dtype, device_mesh)
     runs = {
         work.name: _sweep(work, config, device_mesh, sizes, patience, seconds=seconds, rounds=rounds, peak=peak)
         for work in (_Inference, _Training)  # in this order the second one's peak of memory is the higher
@@ -100,7 +102,7 @@ def measure(config: ConfigDict, *, batch_sizes: Sequence[int] | None, seconds: f
     return {
         "model": config.model.name,
         "image_size": config.data.image_size,
-        "dtype": config.model.dtype,
+        "dtype": dtype,
         "device": devices[0].device_kind,
         "cores": len(devices),
         "peak_flops": peak,

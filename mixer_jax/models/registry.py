@@ -67,6 +67,11 @@ def essential(model: Mapping[str, object]) -> dict[str, object]:
     return family(str(model["name"])).essential(str(model["name"]), attributes)
 
 
+def compute_dtype(model: Mapping[str, object]) -> str:
+    """Returns the type that a config.model computes in; "float32" where its family has no choice."""
+    return str(model["dtype"]) if "dtype" in family(str(model["name"])).defaults() else "float32"
+
+
 def title(model: Mapping[str, object], image_size: int) -> str | None:
     """Returns what the papers call the model of a config.model, such as "Mixer-B/16", or None if it is none of theirs.
 

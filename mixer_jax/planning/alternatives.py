@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 
 from ml_collections import ConfigDict
 
+from mixer_jax.models import registry
+from mixer_jax.models.layers import REMAT
 from mixer_jax.planning.plan import Plan, changed
 
 Planner = Callable[[ConfigDict], Plan]
@@ -48,10 +50,11 @@ def by_batch_size(config: ConfigDict, cores: int, planner: Planner) -> Iterator[
 def _ladders(config: ConfigDict, cores: int) -> dict[str, list]:
     """Returns by key the values to try, mildest first."""
     part = config.batch_size // cores // config.accumulation_steps
-    remat = ["none", "dots", "full"]
+    remat = list(REMAT)
+    kept = config.model.remat if "remat" in registry.family(config.model.name).defaults() else remat[-1]
     halvings = [2**n for n in range(1, 13)]
     ladders = {
-        "model.remat": remat[remat.index(config.model.remat) + 1 :],
+        "model.remat": remat[remat.index(kept) + 1 :],
         # A part of one image a core leaves the matrix units idle.
         "accumulation_steps": [config.accumulation_steps * n for n in halvings if part % n == 0 and part // n > 1],
         "mesh.fsdp": [config.mesh.fsdp * n for n in halvings if cores % (config.mesh.fsdp * n) == 0],

@@ -6,6 +6,7 @@ import math
 import jax
 from ml_collections import ConfigDict
 
+from mixer_jax.models import registry
 from mixer_jax.models.cost import forward_flops
 from mixer_jax.planning.compilation import Compiled, OutOfMemory, compile_step
 from mixer_jax.planning.topology import Slice
@@ -100,7 +101,7 @@ def make_plan(config: ConfigDict, on: Slice, *, num_examples: int) -> Plan:
     chip, cores = hardware.of(on.devices[0].device_kind), len(on.devices)
     batch_per_core = config.batch_size // cores
     model_flops = 3 * batch_per_core * forward_flops(training.model, config.data.image_size)
-    peak = chip.bfloat16_flops if config.model.dtype == "bfloat16" else chip.float32_flops
+    peak = chip.bfloat16_flops if registry.compute_dtype(config.model) == "bfloat16" else chip.float32_flops
     return Plan(
         topology=on.name,
         device=chip.name,

@@ -98,7 +98,8 @@ def _adapted(recipe: ConfigDict, trained: Trained, config: ConfigDict, image_siz
     if config.crop is not None:
         recipe.data.evaluate.crop = config.crop
     recipe.init_from = trained.source
-    recipe.model.dtype = config.finetune.dtype
+    if "dtype" in trained.weights.family.defaults():
+        recipe.model.dtype = config.finetune.dtype
     for key in ("data_dir", "workers", "threads", "prefetch"):
         recipe.data[key] = config.data[key]
     recipe.eval.batch_size = config.eval.batch_size

@@ -272,8 +272,9 @@ def _check_same_run(record: dict, saved: dict, directory: Path, *, extend: bool)
 
 
 def _changed_keys(config: dict, saved: dict, *, ignore: tuple[str, ...]) -> dict[str, tuple]:
-    """Returns {key: (value here, value there)}; a key that is newer than the saved config counts as its default."""
-    return differences(config, complete(saved, json.loads(base.get_config().to_json_best_effort())), ignore=ignore)
+    """Returns {key: (value here, value there)}; a key that one of them lacks counts as its default."""
+    defaults = json.loads(base.get_config().to_json_best_effort())
+    return differences(complete(config, defaults), complete(saved, defaults), ignore=ignore)
 
 
 def _describe_in_files(record: dict, workdir: Path, *, finished: bool) -> None:

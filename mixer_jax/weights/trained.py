@@ -38,9 +38,9 @@ class Trained:
 
     def model(self) -> nn.Module:
         """Returns the model; it computes as in training, or in float32 where it is not known how that was."""
-        known = self.weights.family.defaults()
-        dtype = self.config["model"]["dtype"] if self.config else "float32"
-        return self.weights.create_model(**{"dtype": dtype} if "dtype" in known else {})
+        if self.config is None or "dtype" not in self.weights.family.defaults():
+            return self.weights.create_model()
+        return self.weights.create_model(dtype=self.config["model"]["dtype"])
 
     def logits(self, images: Sequence[bytes | np.ndarray]) -> np.ndarray:
         """Applies the model to images, which are shown as in the evaluation of its training.
