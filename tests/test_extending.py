@@ -63,9 +63,12 @@ def test_the_documentation_runs_as_it_stands(folder):
     ],
 )
 def test_what_cannot_be_used_is_refused_by_its_key(tiny_config, key, value, message):
-    with pytest.raises(ConfigError, match=message):
+    def build():
         recipes.set_key(tiny_config, key, value)
         build_program(tiny_config)
+
+    with pytest.raises(ConfigError, match=message):
+        build()
 
 
 def test_the_metrics_of_the_chosen_evaluators_are_those_that_choose_a_checkpoint(tiny_config):

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import jax
@@ -20,35 +19,19 @@ from ml_collections import ConfigDict
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mixer_jax.errors import ConfigError, RunError
-from mixer_jax.runtime.interrupt import InterruptRequest
 from mixer_jax.steps import losses
 from mixer_jax.training import run as train
 from mixer_jax.training.program import build_program
 from mixer_jax.training.replay import replay
 from mixer_jax.workdir.checkpoints import Checkpoints
+from tests.runs import assert_bit_identical, finish, metrics_of, read, saved_state, start, wait_for
 
 ROOT = Path(__file__).parents[1]
 TIMING = ("train/img_sec_core", "train/core_days")
 
 
-def metrics_of(workdir):
-    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-
-
 def result_of(workdir):
     return json.loads((workdir / "result.json").read_text())
-
-
-def saved_state(config, workdir, step):
-    program = build_program(config)
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=100, best=None)
-    return jax.device_get(checkpoints.restore_state(step, program.abstract_state))
-
-
-def assert_bit_identical(a, b):
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        assert x.tobytes() == y.tobytes()
 
 
 def test_a_run_writes_its_metrics_config_events_and_checkpoints(tiny_config, tmp_path):
@@ -180,50 +163,6 @@ def test_a_run_resumes_on_another_mesh_with_rematerialisation_and_accumulation(t
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-5), a.params, b.params)
 
 
-COMMAND = [
-    sys.executable,
-    "main.py",
-    "--config=configs/digits.py",
-    "--config.steps=100",
-    "--config.model.num_blocks=1",
-    "--config.model.dropout=0.1",
-    "--config.mixup=0.2",
-    "--config.schedule.warmup_steps=10",
-    "--config.checkpoint.every=20",
-    "--config.checkpoint.keep=9",
-    "--config.log_every=10",
-]
-
-
-def environment():
-    return {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-
-
-def start(workdir, *options, before=()):
-    return subprocess.Popen(
-        [*before, *COMMAND, *options, f"--workdir={workdir}"],
-        cwd=ROOT,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def wait_for(condition, process, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def finish(process):
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    return out
-
-
 def last_state(workdir):
     run = Checkpoints(workdir / "checkpoints", keep=9, best=None).restore_run(100)
     return saved_state(ConfigDict(run["config"]), workdir, 100)
@@ -244,56 +183,6 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path):
     assert_bit_identical(last_state(killed), last_state(straight))
     steps = [line["step"] for line in metrics_of(killed) if "train/loss" in line]
     assert steps == list(range(10, 101, 10))  # each once, although some were trained twice
-
-
-def test_a_signal_saves_and_says_how_to_go_on(tmp_path):
-    process = start(tmp_path)
-    wait_for(lambda: (tmp_path / "checkpoints" / "20").exists(), process)
-    process.send_signal(signal.SIGINT)  # the test of an interrupted evaluation sends SIGTERM
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGINT, err
-    step = Checkpoints(tmp_path / "checkpoints", keep=9, best=None).latest_step()
-    assert 20 <= step < 100
-    assert f"interrupted at step {step}" in out
-    assert all(len(line) > 1 for line in metrics_of(tmp_path))  # no line without a scalar
-
-
-def test_after_a_first_signal_sigterm_changes_nothing_and_ctrl_c_acts_at_once():
-    with InterruptRequest() as interrupt:
-        assert not interrupt.received()
-        for number in (signal.SIGTERM, signal.SIGTERM):
-            signal.raise_signal(number)
-            assert interrupt.signal == signal.SIGTERM
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-
-
-def test_a_signal_before_the_first_step_stops_without_a_traceback(tmp_path):
-    process = start(tmp_path)
-    wait_for(lambda: (tmp_path / "checkpoints").exists(), process)  # the compilation of the initial state comes next
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGINT, err
-    assert "interrupted at step" in out
-    assert "Traceback" not in err
-
-
-def test_an_interruption_leaves_an_evaluation_and_the_same_command_makes_up_for_it(tmp_path):
-    # Of a hundred million examples: it would not be over before the test is.
-    source = ["--config.data.source=synthetic:100000000", "--config.eval.every=30", "--config.checkpoint.best="]
-    process = start(tmp_path, *source)
-    wait_for(lambda: '"step": 30' in read(tmp_path / "metrics.jsonl"), process)
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 128 + signal.SIGTERM, err
-    assert "step 30: the evaluation is left" in err
-    assert "interrupted at step 30" in out
-    assert Checkpoints(tmp_path / "checkpoints", keep=9, best=None).steps() == [20, 30]
-    assert not [line for line in metrics_of(tmp_path) if any(name.startswith("eval/") for name in line)]
-
-
-def read(path):
-    return path.read_text() if path.exists() else ""
 
 
 def test_a_full_disk_ends_the_run_with_one_line_that_names_the_folder(tmp_path):

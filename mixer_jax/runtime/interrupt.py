@@ -70,9 +70,7 @@ class InterruptRequest:
         self.signal = self.signal or signal.Signals(number)
         _set_handler(signal.SIGINT, self._previous[signal.SIGINT])
         for file in self._terminals:
-            if not _is_terminal(
-                file
-            ):  # it was closed: what is written there would be an error, and cost the checkpoint
+            if not _is_terminal(file):  # closed: what is written there would be an error, and cost the checkpoint
                 os.dup2(os.open(os.devnull, os.O_WRONLY), file)
         if number == signal.SIGINT and self._terminals:
             os.write(self._terminals[-1], _SAID)
