@@ -5,12 +5,13 @@ import os
 import resource
 import tempfile
 
-# Programs that many tests compile are compiled once; processes that tests start share them.
-_CACHE = tempfile.TemporaryDirectory(prefix="mixer_jax_tests_")
+# Programs that many tests compile are compiled once: the processes of the suite, and those that tests start, share them.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _CACHE = tempfile.TemporaryDirectory(prefix="mixer_jax_tests_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
-os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # Compiling is most of what tests take, and half of it is LLVM's optimisation, which programs that run for milliseconds
 # do not pay back. XLA's own passes stay as they are: what is fused, cut and moved, its memory and its FLOPs.
