@@ -5,7 +5,7 @@ import os
 import resource
 import tempfile
 
-# Programs that many tests compile are compiled once: the processes of the suite, and those that tests start, share them.
+# Programs that many tests compile are compiled once; the suite's processes, and those that tests start, share them.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     _CACHE = tempfile.TemporaryDirectory(prefix="mixer_jax_tests_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _CACHE.name

@@ -1,18 +1,27 @@
 """The command line: where a run goes, and how what is wrong with it is said."""
 
+import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+import mixer_jax
 from mixer_jax import cli
+from mixer_jax.config import recipes
+from mixer_jax.errors import ConfigError
 
 ROOT = Path(__file__).parents[1]
 
 
-def run(*arguments, cwd=ROOT):
-    return subprocess.run([sys.executable, str(ROOT / "main.py"), *arguments], cwd=cwd, capture_output=True, text=True)
+def run(*arguments, cwd=ROOT, env=None):
+    command = [sys.executable, str(ROOT / "main.py"), *arguments]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(
@@ -31,13 +40,21 @@ WRONG = {
     "--config.batchsize=3": "config.batchsize does not exist; did you mean config.batch_size?",
     "--config.modl.name x": "config.modl.name does not exist; did you mean config.model.name?",
     "--noconfig.profil": "config.profil does not exist; did you mean config.profile?",
-    "--config=configs/nothing.py": "--config=configs/nothing.py: there is no such file",
+    "--config=configs/nothing.py": "--config=configs/nothing.py: there is no such file, and no recipe has that name",
+    "--config=mixer_b61_i1k": "no recipe has that name; did you mean 'mixer_b16_i1k'?",
+    "--config=elsewhere/digits.py:smoke": "the recipe of that name that comes with mixer_jax is --config=digits:smoke",
+    "--config=digits:smok": "config argument :smok is unknown; did you mean 'smoke'?",
+    "--config.batch_size=None": "config.batch_size=None; it needs a value",
+    "--config.epochs=None": "config.steps and config.epochs are both None; set one of them",
+    "--config.data.data_dir=~nosuchuser/x --config.data.source=tfds:mnist": "config.data.data_dir=~nosuchuser/x: ",
     "--config=configs/digits.py:smok": "config argument :smok is unknown; did you mean 'smoke'?",
     "--config.model.name=mixer_b61": "config.model.name='mixer_b61' is unknown; did you mean 'mixer_b16'?",
     "--config.batch_size=many": "invalid literal for int() with base 10: 'many'",
     "--workdir=gs://bucket/run": "--workdir=gs://bucket/run is no local path",
     "config.batch_size=3": "unexpected arguments",
     "--config=": "there is no such file",
+    "--flagfile={folder}/flags": "config.batchsize does not exist; did you mean config.batch_size?",
+    "--flagfile={folder}/nothing": "nothing",
 }
 
 
@@ -45,12 +62,13 @@ WRONG = {
 def test_what_is_wrong_is_named_without_a_traceback(arguments, tmp_path):
     config = [] if arguments.startswith("--config=") else ["--config=configs/digits.py"]
     workdir = [] if arguments.startswith("--workdir") else [f"--workdir={tmp_path}"]
-    result = run(*config, *workdir, *arguments.split())
+    (tmp_path / "flags").write_text("--config.batchsize=3\n")
+    result = run(*config, *workdir, *arguments.format(folder=tmp_path).split())
     assert result.returncode != 0
     said = result.stdout + result.stderr
     assert WRONG[arguments] in said
     assert "Traceback" not in said
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["flags"]
 
 
 def test_a_config_is_required():
@@ -87,3 +105,89 @@ def test_a_recipe_of_ones_own_runs_from_any_folder(tmp_path):
     assert (tmp_path / "runs" / "my_digits" / "checkpoints" / "2").is_dir()
     for shown in ("stem/kernel", "Total:", "devices:", "mesh:", "step 2/2 (100.0%): loss", "img/sec/core", "ETA"):
         assert shown in result.stderr
+
+
+def test_a_recipe_is_found_by_its_name_and_a_file_of_that_name_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert recipes.find("digits:smoke") == f"{ROOT}/configs/digits.py:smoke"
+    (tmp_path / "digits").write_text("def get_config(): ...\n")
+    assert recipes.find("digits:smoke") == "digits:smoke"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert recipes.find("~/digits") == f"{tmp_path}/digits"
+
+
+def test_every_recipe_loads_by_name():
+    names = recipes.names()
+    assert {"digits", "mixer_b16_i1k", "finetune", "vtab"} <= set(names)
+    assert not {"base", "datasets"} & set(names)
+    for name in names:
+        assert recipes.load(name).model.name
+
+
+def test_a_config_is_loaded_with_changed_keys():
+    config = mixer_jax.load_config("digits", {"steps": 7, "epochs": None, "eval.splits": {"val": "test"}})
+    assert (config.steps, config.epochs, config.eval.splits.to_dict()) == (7, None, {"val": "test"})
+    assert config.is_locked
+    for changes, message in (
+        ({"batchsize": 3}, "config.batchsize does not exist; did you mean config.batch_size"),
+        ({"batch_size": None}, "config.batch_size=None; it needs a value, such as 128"),
+        ({"batch_size": "many"}, "config.batch_size='many'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            mixer_jax.load_config("digits", changes)
+
+
+def test_keys_that_may_be_none_are_set_to_it(tmp_path):
+    unset = ("--config.checkpoint.best=None", "--config.epochs=None", "--config.data.data_dir=~/x")
+    short = ("--config.steps=1", "--config.schedule.warmup_steps=0", "--config.data.data_dir=None")
+    result = run("--config=digits", f"--workdir={tmp_path}", *unset, *short)
+    assert result.returncode == 0, result.stderr
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert (config["checkpoint"]["best"], config["epochs"], config["data"]["data_dir"]) == (None, None, None)
+
+
+def test_the_home_directory_is_meant_by_a_tilde_in_flags_and_keys(tmp_path):
+    (tmp_path / "images" / "train" / "one").mkdir(parents=True)
+    (tmp_path / "images" / "train" / "two").mkdir()
+    for folder in ("one", "two"):
+        cv2.imwrite(str(tmp_path / "images" / "train" / folder / "a.png"), np.zeros((9, 9, 3), np.uint8))
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    keys = (
+        "--config.data.source=folder:~/images",
+        "--config.data.num_classes=2",
+        "--config.eval.splits={'a': 'train'}",
+    )
+    short = (
+        "--config.steps=1",
+        "--config.schedule.warmup_steps=0",
+        "--config.batch_size=4",
+        "--config.eval.batch_size=4",
+    )
+    options = ("--config.checkpoint.best=None", *keys, *short)
+    result = run("--config=digits", "--workdir=~/päth with space/run", *options, cwd=tmp_path, env=environment)
+    assert result.returncode == 0, result.stderr
+    assert (tmp_path / "päth with space" / "run" / "checkpoints" / "1").is_dir()
+    assert not (tmp_path / "~").exists()
+
+
+def test_help_lists_every_command_with_a_line():
+    result = subprocess.run([sys.executable, "-m", "mixer_jax", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0
+    for name in ("train", "predict", "benchmark data"):
+        assert re.search(rf"^  {name} +[A-Z].{{20,}}\.$|^  {name} +[A-Z].{{20,}}$", result.stdout, re.MULTILINE), name
+
+
+def test_main_and_the_command_train_say_the_same():
+    door = [sys.executable, "-m", "mixer_jax", "train"]
+    wrong = ["--config=digits", "--config.model.name=mixer_b61"]
+    command = subprocess.run([*door, *wrong], cwd=ROOT, capture_output=True, text=True)
+    assert command.stderr.replace("mixer_jax train: ", "main.py: ") == run(*wrong).stderr
+
+
+def test_a_system_without_file_locks_is_refused_in_a_line():
+    program = (
+        "import sys; sys.modules['fcntl'] = None; from mixer_jax.__main__ import main; main(['mixer_jax', 'train'])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert result.stderr == "mixer_jax: mixer_jax runs on Linux, and in part on macOS; on Windows, use it in WSL 2\n"
