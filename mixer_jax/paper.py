@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import functools
 import importlib.resources
+from collections.abc import Callable
+from typing import Any
 
 SOURCE = "arXiv 2105.01601v4"
 PRETRAINING_SIZE = 224  # pixels
@@ -61,7 +63,13 @@ class Row:
     note: str | None
 
 
-_TYPES = {"table": int, "image_size": int, "epochs": int, "img_sec_core": int, "core_days": int}
+_TYPES: dict[str, Callable[[str], float]] = {
+    "table": int,
+    "image_size": int,
+    "epochs": int,
+    "img_sec_core": int,
+    "core_days": int,
+}
 _TYPES |= dict.fromkeys(("imagenet", "real", "avg5", "vtab"), float)
 
 
@@ -74,7 +82,7 @@ def rows() -> tuple[Row, ...]:
 
 
 def _row(cells: dict[str, str]) -> Row:
-    values = {name: _TYPES.get(name, str)(cell) if cell else None for name, cell in cells.items()}
+    values: dict[str, Any] = {name: _TYPES.get(name, str)(cell) if cell else None for name, cell in cells.items()}
     return Row(**values | {"extrapolated": cells["extrapolated"] == "yes"})
 
 

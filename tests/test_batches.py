@@ -4,10 +4,15 @@ import collections
 import itertools
 import multiprocessing
 import os
+import shlex
+import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -381,3 +386,21 @@ class TestEvalBatches:
     def test_an_image_that_cannot_be_decoded_is_an_error_that_names_it(self, threads):
         with pytest.raises(RunError, match="number 5: record 5 is broken"):
             evaluate(WithBroken(13, {5}), transform=decoded, threads=threads)
+
+
+ROOT = Path(__file__).parents[1]
+UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
+CAN_UNSHARE = bool(shutil.which("unshare")) and not subprocess.run([*UNSHARE, "true"], capture_output=True).returncode
+
+
+@pytest.mark.skipif(not CAN_UNSHARE, reason="needs a mount namespace")
+@pytest.mark.parametrize("size", ["128k", "1m"])  # too small for a semaphore, and for the batches of two processes
+def test_too_little_shared_memory_is_said_with_its_size(size, tmp_path):
+    run = [sys.executable, str(ROOT / "main.py"), "--config=digits", f"--workdir={tmp_path}", "--config.data.workers=2"]
+    larger = ["--config.data.image_size=64", "--config.data.evaluate.resize=64", "--config.steps=200"]
+    program = f"mount -t tmpfs -o size={size} none /dev/shm && exec {shlex.join([*run, *larger])}"
+    done = subprocess.run([*UNSHARE, "bash", "-c", program], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1, done.stderr
+    room = {"128k": "131,072", "1m": "1,048,576"}[size]
+    assert f"config.data.workers=2: processes pass batches through /dev/shm, of whose {room} bytes" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -17,8 +17,7 @@ def peak_flops(dtype: str, device_mesh: jax.sharding.Mesh) -> tuple[float, str]:
       device_mesh: the devices; on one that `hardware` does not know, a product is measured.
     """
     chip = hardware.of(device_mesh.devices.flat[0].device_kind)
-    published = chip and {"bfloat16": chip.bfloat16_flops, "float32": chip.float32_flops}[dtype]
-    if published:
+    if chip and (published := {"bfloat16": chip.bfloat16_flops, "float32": chip.float32_flops}[dtype]):
         return published, f"as published of {chip.name}"
     return _matrix_product_flops(dtype, device_mesh), "a matrix product, measured"
 

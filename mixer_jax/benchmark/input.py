@@ -4,7 +4,8 @@ import itertools
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import cast
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -51,7 +52,7 @@ def measure(
     read = (time.perf_counter() - begin) / len(examples)
     examples, undecodable = _decodable(examples)
     pipelines, without = _pipelines(config, examples, processes=processes, batch_size=batch_size)
-    rates = {name: [] for name in pipelines}
+    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in pipelines}
     with tqdm(total=rounds * len(rates), unit="run", disable=not sys.stderr.isatty(), leave=False) as bar:
         for name, make in itertools.islice(itertools.cycle(pipelines.items()), rounds * len(pipelines)):
             bar.set_description(name)
@@ -165,7 +166,7 @@ class _Repeated:
 
 def _rate(make: Callable[[], Iterator], *, seconds: float, batch_size: int) -> tuple[float, float]:
     """Returns images per second, and per second that this process computes (worker processes do not count)."""
-    iterator = make()
+    iterator = cast(Generator, make())  # all pipelines are generators
     for _ in range(3):
         next(iterator)
     count, wall, cpu = 0, time.perf_counter(), time.process_time()
@@ -197,7 +198,13 @@ def _needed(config: ConfigDict) -> dict[str, int]:
     """Returns the images per second that training takes on a JAX device of each kind at the peak of the device."""
     model = registry.create_model(**config.model, num_classes=config.data.num_classes)
     flops = 3 * forward_flops(model, config.data.image_size)
-    return {chip: round(hardware.of(chip).bfloat16_flops / flops) for chip in _CHIPS}
+    return {chip: round(_peak_flops(chip) / flops) for chip in _CHIPS}
+
+
+def _peak_flops(name: str) -> float:
+    chip = hardware.of(name)
+    assert chip is not None and chip.bfloat16_flops is not None  # all of _CHIPS are known, with units for bfloat16
+    return chip.bfloat16_flops
 
 
 def as_text(report: dict) -> str:

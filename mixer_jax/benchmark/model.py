@@ -114,7 +114,8 @@ def measure(config: ConfigDict, *, batch_sizes: Sequence[int] | None, seconds: f
 
 
 def _sweep(kind, config, device_mesh, sizes, patience, *, seconds, rounds, peak) -> list[dict]:
-    work, rows, slower = None, [], 0
+    rows: list[dict] = []
+    work, slower = None, 0
     for size in sizes:
         training = _training(config, device_mesh, size)
         try:
@@ -127,7 +128,8 @@ def _sweep(kind, config, device_mesh, sizes, patience, *, seconds, rounds, peak)
             logger.info("%s, batch size %d a core: out of memory; the sweep ends here", kind.name, size)
             return [*rows, {"batch_size": size, "out_of_memory": str(error).splitlines()[0]}]
         logger.info("%s, batch size %d a core: %.1f img/sec/core", kind.name, size, row["img_sec_core"])
-        slower = slower + 1 if rows and row["img_sec_core"] < _best(rows)["img_sec_core"] else 0
+        best = _best(rows)
+        slower = slower + 1 if best and row["img_sec_core"] < best["img_sec_core"] else 0
         rows.append(row)
         if slower == patience:
             break
@@ -156,7 +158,7 @@ def _measure_one(work, training: Training, *, seconds: float, rounds: int, peak:
     rate = size / statistics.median(step_seconds)
     flops = rate * work.cost * forward_flops(training.model, training.abstract_batch["image"].shape[1])
     after = device.most_memory(devices)
-    grown = after is not None and after > before
+    grown = after is not None and after > (before or 0)
     return {
         "batch_size": size,
         "img_sec_core": rate,

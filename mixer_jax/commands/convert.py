@@ -28,8 +28,12 @@ from mixer_jax.config.paths import local_path
 from mixer_jax.models import resolution
 from mixer_jax.weights.load import load_weights, save_weights
 
-_SOURCE = flags.DEFINE_string("source", None, "Name of published weights, file, work directory or checkpoint.")
-_TARGET = flags.DEFINE_string("target", None, "File to write: .npz (official layout) or .safetensors (timm's).")
+_SOURCE = flags.DEFINE_string(
+    "source", None, "Name of published weights, file, work directory or checkpoint.", required=True
+)
+_TARGET = flags.DEFINE_string(
+    "target", None, "File to write: .npz (official layout) or .safetensors (timm's).", required=True
+)
 _RESOLUTION = flags.DEFINE_integer(
     "resolution", None, "Height and width, in pixels, of the images that the target is for."
 )
@@ -37,7 +41,6 @@ _METHOD = flags.DEFINE_enum(
     "method", resolution.METHODS[0], resolution.METHODS, "How --resolution changes the token-mixing weights."
 )
 _CACHE_DIR = flags.DEFINE_string("cache_dir", None, "Where downloads are kept; default: ~/.cache/mixer_jax.")
-flags.mark_flags_as_required(["source", "target"])
 
 
 def main() -> None:

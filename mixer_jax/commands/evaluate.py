@@ -40,10 +40,11 @@ _FINE_TUNED = {"avg5": finetuned.avg5, "vtab": finetuned.vtab}
 
 DEFAULT_CONFIG = default_config.__file__
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The choices; by default mixer_jax/suites/defaults.py.")
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Work directory, checkpoint, file, or name of published weights.")
-_SUITE = flags.DEFINE_enum("suite", None, [*_FROZEN, *_FINE_TUNED], "What is evaluated.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "Work directory, checkpoint, file, or name of published weights.", required=True
+)
+_SUITE = flags.DEFINE_enum("suite", None, [*_FROZEN, *_FINE_TUNED], "What is evaluated.", required=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where runs and results go; see above.")
-flags.mark_flags_as_required(["checkpoint", "suite"])
 
 
 def main() -> None:

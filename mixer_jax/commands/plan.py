@@ -31,13 +31,15 @@ from mixer_jax.planning.plan import Plan, make_plan
 from mixer_jax.training.input import open_split
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Recipe, such as configs/mixer_b16_i1k.py.")
-_TOPOLOGY = flags.DEFINE_string("topology", None, "Generation and chips of the slice, such as v3:4x4 or v4:2x2x2.")
+flags.mark_flag_as_required("config")
+_TOPOLOGY = flags.DEFINE_string(
+    "topology", None, "Generation and chips of the slice, such as v3:4x4 or v4:2x2x2.", required=True
+)
 _EXAMPLES = flags.DEFINE_integer(
     "examples", None, "Size of the training data; default: as published of the recipes' data sets, else as it is here."
 )
 _SWEEP = flags.DEFINE_bool("sweep", False, "Try batch sizes from 8 to 1,024 images a core instead.")
 _JSON = flags.DEFINE_bool("json", False, "Print JSON.")
-flags.mark_flags_as_required(["config", "topology"])
 
 logger = logging.getLogger("mixer_jax")
 
@@ -72,7 +74,7 @@ def _plan(config: ConfigDict, cores: int, planner: alternatives.Planner) -> tupl
 def _sweep(config: ConfigDict, cores: int, planner: alternatives.Planner) -> tuple[dict, str]:
     plans = list(alternatives.by_batch_size(config, cores, planner))
     rates = {plan.batch_per_core: plan.img_sec_core for _, plan in plans if plan.fits}
-    fastest = f"\nfastest: {max(rates, key=rates.get):,} images a core" if rates else ""
+    fastest = f"\nfastest: {max(rates, key=rates.__getitem__):,} images a core" if rates else ""
     return {"sweep": _records(plans)}, table.compare(plans) + fastest
 
 

@@ -20,12 +20,13 @@ from mixer_jax.config.paths import local_path
 from mixer_jax.inference import predict
 from mixer_jax.weights import trained
 
-_CHECKPOINT = flags.DEFINE_string("checkpoint", None, "Work directory, checkpoint, file, or name of published weights.")
+_CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", None, "Work directory, checkpoint, file, or name of published weights.", required=True
+)
 _OUTPUT = flags.DEFINE_string("output", None, "File to write instead of printing: .csv or .json.")
 _CLASS_NAMES = flags.DEFINE_string("class_names", None, "File of the classes' names, one a line.")
 _TOP = flags.DEFINE_integer("top", 5, "How many classes of each image.", lower_bound=1)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Images of a batch; default: 32 a device.", lower_bound=1)
-flags.mark_flag_as_required("checkpoint")
 
 
 def main(paths: list[str]) -> None:

@@ -34,34 +34,36 @@ from mixer_jax.config.paths import local_path
 from mixer_jax.prepare import images, tfrecord, workspace
 from mixer_jax.runtime import hardware
 
-_SOURCE = flags.DEFINE_string("source", None, "Folder or archive of images.")
-_NAME = flags.DEFINE_string("name", None, "Name of the data set: letters, digits and _.")
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TFDS data sets; it goes to <data_dir>/<name>/1.0.0.")
+_SOURCE = flags.DEFINE_string("source", None, "Folder or archive of images.", required=True)
+_NAME = flags.DEFINE_string("name", None, "Name of the data set: letters, digits and _.", required=True)
+_DATA_DIR = flags.DEFINE_string(
+    "data_dir", None, "Folder of TFDS data sets; it goes to <data_dir>/<name>/1.0.0.", required=True
+)
 _SPLIT = flags.DEFINE_string(
     "split", None, "Name of the one split of a source without split folders; default: full of archives, else train."
 )
 _SHARD_MB = flags.DEFINE_float("shard_mb", 256, "Size of a shard, in MiB of encoded images.")
 _WORKERS = flags.DEFINE_integer("workers", None, "Processes; default: one for each CPU core.")
-flags.mark_flags_as_required(["source", "name", "data_dir"])
 
 
 def main() -> None:
     """Prepares the data set, and says what is in it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # to say so, and to stop its processes
     source, data_dir = local_path("--source", _SOURCE.value), local_path("--data_dir", _DATA_DIR.value)
-    common = {"name": _NAME.value, "data_dir": data_dir, "workers": _WORKERS.value}
-    if _WORKERS.value is None:
-        common["workers"] = hardware.cpu_cores()
+    name, workers = _NAME.value, hardware.cpu_cores() if _WORKERS.value is None else _WORKERS.value
     try:
         if tfrecord.is_data_set(source):
-            folder, report = tfrecord.convert(source, **common)
+            folder, report = tfrecord.convert(source, name=name, data_dir=data_dir, workers=workers)
         else:
-            folder, report = images.prepare(source, split=_SPLIT.value, shard_mb=_SHARD_MB.value, **common)
+            split, shard_mb = _SPLIT.value, _SHARD_MB.value
+            folder, report = images.prepare(
+                source, name=name, data_dir=data_dir, split=split, shard_mb=shard_mb, workers=workers
+            )
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the shards that are written", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     print(summary(report))
-    print(f"prepared {folder}; read it with --config.data.source=tfds:{_NAME.value} --config.data.data_dir={data_dir}")
+    print(f"prepared {folder}; read it with --config.data.source=tfds:{name} --config.data.data_dir={data_dir}")
 
 
 def summary(report: dict) -> str:

@@ -12,9 +12,8 @@ from absl import flags
 
 from mixer_jax.training.replay import replay
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the run.")
-_STEP = flags.DEFINE_integer("step", None, "Number of the step to run again; the first is 1.")
-flags.mark_flags_as_required(["workdir", "step"])
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work directory of the run.", required=True)
+_STEP = flags.DEFINE_integer("step", None, "Number of the step to run again; the first is 1.", required=True)
 
 
 def main() -> None:

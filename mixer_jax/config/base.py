@@ -45,8 +45,8 @@ def get_config() -> ConfigDict:
     # vtab:<task>, or package.module:name of one of your own
     config.data.source = ""
     config.data.data_dir = placeholder(str)  # where TFDS data sets lie; None: TFDS's own default
-    config.data.split = "train"
-    config.data.num_classes = 1000
+    config.data.split = "train"  # that is trained on; of TFDS also a slice, such as train[:99%]
+    config.data.num_classes = 1000  # those of the data set, and the width of the head
     config.data.image_size = 224  # pixels
     config.data.exif_orientation = False  # whether to turn images as their EXIF tag says; published figures do not
     # Processes that make the batches, or 0 for the main one; Python itself runs on one core of each. Their batches pass
@@ -92,25 +92,25 @@ def get_config() -> ConfigDict:
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adam"  # or momentum
-    config.optimizer.b1 = 0.9
-    config.optimizer.b2 = 0.999
-    config.optimizer.momentum = 0.9
+    config.optimizer.b1 = 0.9  # decay of Adam's first moment
+    config.optimizer.b2 = 0.999  # decay of Adam's second moment
+    config.optimizer.momentum = 0.9  # decay of the trace of momentum SGD
     config.optimizer.momentum_dtype = "float32"  # of momentum's trace between steps, or bfloat16, half the memory
     config.optimizer.weight_decay = 0.1  # decoupled, times the learning rate, on kernels only
     config.optimizer.clip_norm = 1.0  # global norm of the gradient; 0: no clipping
 
     config.schedule = ConfigDict()
     config.schedule.learning_rate = 0.001  # peak
-    config.schedule.warmup_steps = 10_000
+    config.schedule.warmup_steps = 10_000  # from 0 to the peak, linearly
     config.schedule.decay = "linear"  # or cosine
     config.schedule.end_factor = 1e-5  # share of the peak left at the end; the official code's, the paper names none
 
     # For `mixer_jax sweep`: it trains on `train_split` with each of the learning rates, takes the one that
     # does best on `held_out_split`, and trains with it as the rest of the config says.
     config.sweep = ConfigDict()
-    config.sweep.learning_rates = ()
-    config.sweep.train_split = ""
-    config.sweep.held_out_split = ""
+    config.sweep.learning_rates = ()  # peaks to try
+    config.sweep.train_split = ""  # that the trials train on, such as train[:98%]
+    config.sweep.held_out_split = ""  # that chooses, such as train[98%:]
 
     config.eval = ConfigDict()
     config.eval.every = 1000  # steps; also at the end
@@ -134,7 +134,7 @@ def get_config() -> ConfigDict:
     config.checkpoint.every = 1000  # steps; also at the end and when the run is interrupted
     config.checkpoint.keep = 2  # newest checkpoints to keep
     # Metric whose best checkpoint is kept as well, such as eval/test/top1; every checkpoint is then evaluated. None: no
-    # such checkpoint (on the command line, --config.checkpoint.best= with nothing behind it).
+    # such checkpoint.
     config.checkpoint.best = placeholder(str)
 
     return config.lock()

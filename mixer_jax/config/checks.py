@@ -3,11 +3,14 @@
 import difflib
 import math
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
 
 from ml_collections import ConfigDict
 
 from mixer_jax.config.compare import flatten
 from mixer_jax.errors import ConfigError
+
+_Value = TypeVar("_Value")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -18,7 +21,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
     return f"{hint}known: {', '.join(known)}"
 
 
-def one_of(key: str, value: str, known: Iterable[str]) -> str:
+def one_of(key: str, value: _Value, known: Iterable[str]) -> _Value:
     """Returns `value` if it is one of the `known` names; otherwise raises a ConfigError naming the config `key`."""
     known = list(known)
     if value not in known:

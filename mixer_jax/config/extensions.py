@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from typing import Any
 
 from mixer_jax.errors import ConfigError
 
@@ -13,7 +14,7 @@ def is_extension(value: str) -> bool:
     return isinstance(value, str) and _FORM.fullmatch(value) is not None
 
 
-def resolve(key: str, value: str) -> object:
+def resolve(key: str, value: str) -> Any:
     """Imports what a value of a config names.
 
     Args:

@@ -16,7 +16,7 @@ import numpy as np
 from mixer_jax import rng
 from mixer_jax.data.decode import ImageError
 from mixer_jax.data.read_ahead import read_ahead
-from mixer_jax.data.sources import Source
+from mixer_jax.data.sources import Examples
 from mixer_jax.errors import RunError
 
 logger = logging.getLogger("mixer_jax")
@@ -40,7 +40,7 @@ def _epoch_order(size: int, seed: int, epoch: int) -> grain.MapDataset:
 
 
 def train_batches(
-    source: Source,
+    source: Examples,
     transform: Callable[[dict, np.random.Generator], dict],
     *,
     seed: int,
@@ -83,7 +83,7 @@ def train_batches(
 
 
 def eval_batches(
-    source: Source,
+    source: Examples,
     transform: Callable[[dict], dict],
     *,
     batch_size: int,
@@ -120,11 +120,11 @@ def eval_batches(
 class _TrainExamples:
     """The example at each position of the training sequence."""
 
-    def __init__(self, source: Source, transform: Callable, seed: int):
+    def __init__(self, source: Examples, transform: Callable, seed: int):
         self._source = source
         self._transform = transform
         self._seed = seed
-        self._reported = set()
+        self._reported: set[int] = set()
 
     def __call__(self, position: int) -> dict:
         for replacement in range(_REPLACEMENTS + 1):
@@ -149,7 +149,7 @@ class _TrainExamples:
 class _EvalExamples:
     """The examples of a source at their positions, and padding behind them."""
 
-    def __init__(self, source: Source, transform: Callable):
+    def __init__(self, source: Examples, transform: Callable):
         self._source = source
         self._transform = transform
 

@@ -84,7 +84,7 @@ def decode_crop(image: bytes | np.ndarray, choose_box: Callable[[int, int], tupl
       ImageError: as in `as_rgb`; what is broken in a JPEG below the box may go unseen.
     """
     size = jpeg.read_size(image) if isinstance(image, bytes) else None
-    if size is None:
+    if size is None or not isinstance(image, bytes):
         image = as_rgb(image)
         top, left, height, width = choose_box(*image.shape[:2])
     else:

@@ -55,6 +55,7 @@ def decode_box(encoded: bytes, top: int, left: int, height: int, width: int) -> 
     Returns:
       uint8 (height, width, 3), RGB; None where the decoder has anything to say about the file.
     """
+    assert _REGION is not None  # `read_size` has told a size
     pixels = np.empty((height, width, 3), np.uint8)
     flawed = _REGION.decode_region(encoded, len(encoded), top, left, height, width, pixels.ctypes.data)
     return None if flawed else pixels

@@ -39,7 +39,7 @@ def _blend(degenerate: np.ndarray, image: np.ndarray, factor: float) -> np.ndarr
     return np.clip(blended, 0, 255).astype(np.uint8)
 
 
-def _warp(image: np.ndarray, matrix: Sequence[Sequence[float]]) -> np.ndarray:
+def _warp(image: np.ndarray, matrix: Sequence[Sequence[float | np.floating]]) -> np.ndarray:
     """Sets each output pixel (x, y) to the input pixel nearest to matrix @ (x, y, 1), or to FILL outside.
 
     cv2.warpAffine would do it in one call, but rounds coordinates halfway between two pixels to even, the
@@ -52,8 +52,9 @@ def _warp(image: np.ndarray, matrix: Sequence[Sequence[float]]) -> np.ndarray:
     for a, b, c in np.asarray(matrix, np.float32):
         source = a * x + b * y + c  # (H, W)
         sources.append(np.trunc(source + np.copysign(np.float32(0.5), source)))
-    border = {"borderMode": cv2.BORDER_CONSTANT, "borderValue": (FILL, FILL, FILL)}
-    return cv2.remap(image, *sources, cv2.INTER_NEAREST, **border)
+    map_x, map_y = sources
+    border, fill = cv2.BORDER_CONSTANT, (FILL, FILL, FILL)
+    return cv2.remap(image, map_x, map_y, cv2.INTER_NEAREST, borderMode=border, borderValue=fill)
 
 
 def autocontrast(image: np.ndarray) -> np.ndarray:
@@ -205,7 +206,7 @@ def _square(scale: int) -> Callable:
 
 
 # Name -> (operation, its arguments from the level and, where they are random, the generator).
-OPS = {
+OPS: dict[str, tuple[Callable[..., np.ndarray], Callable[[float, np.random.Generator], tuple]]] = {
     "AutoContrast": (autocontrast, _nothing),
     "Equalize": (equalize, _nothing),
     "Invert": (invert, _nothing),

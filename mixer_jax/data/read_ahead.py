@@ -1,8 +1,10 @@
 """Making batches ahead of their use, by Grain: in threads, or in worker processes that stop in order or loudly."""
 
+import errno
 import itertools
 import multiprocessing
 import os
+import shutil
 import signal
 import tempfile
 import threading
@@ -81,16 +83,31 @@ def _read_in_workers(batches: Batches, *, start: int, workers: int, prefetch: in
         try:
             yield from starter.submit(lambda: list(itertools.islice(iterator, 1))).result()
             yield from iterator
+        except OSError as error:
+            if error.errno != errno.ENOSPC:
+                raise
+            raise RunError(_too_little_shared_memory(workers)) from error
         except RuntimeError as error:
             if "process was terminated" not in str(error):
                 raise
+            if f"exit code {-signal.SIGBUS}" in str(error):
+                raise RunError(_too_little_shared_memory(workers)) from error
             raise RunError(
                 f"one of config.data.workers={workers} processes that make the batches died: {error} "
-                "The usual reason is too little memory, or too little of it in /dev/shm"
+                "The usual reason is too little memory"
             ) from error
         finally:
             iterator.close()
             starter.shutdown()
+
+
+def _too_little_shared_memory(workers: int) -> str:
+    room = shutil.disk_usage("/dev/shm")
+    return (
+        f"config.data.workers={workers}: processes pass batches through /dev/shm, of whose {room.total:,} bytes "
+        f"{room.free:,} are free; enlarge it (docker run --shm-size=4g), or make the batches in the main process: "
+        "config.data.workers=0"
+    )
 
 
 class _Stored:

@@ -32,11 +32,8 @@ _KINDS = (
 _PREFIXES = {kind.partition(":")[0] for kind in _KINDS} - {"package.module"}
 
 
-class Source(Protocol):
-    """An indexable data set; its classes are named in the order of their numbers."""
-
-    num_classes: int
-    class_names: Sequence[str]
+class Examples(Protocol):
+    """Examples by number."""
 
     def __len__(self) -> int: ...
 
@@ -45,6 +42,16 @@ class Source(Protocol):
     def describe(self, index: int) -> str:
         """Returns what a message is to call an example."""
         ...
+
+
+class Source(Examples, Protocol):
+    """An indexable data set; its classes are named in the order of their numbers."""
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def class_names(self) -> Sequence[str]: ...
 
 
 def open_with_classes(source: str, *, split: str, data_dir: str | None, num_classes: int, image_size: int) -> Source:

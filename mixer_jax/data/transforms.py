@@ -14,7 +14,12 @@ from mixer_jax.errors import ConfigError, RunError
 
 _MAX_MAGNITUDE = 30  # the upper end of what the authors of RandAugment recommend
 _RESIZED_CROPS = {"resize": crops.random_resize_crop, "resmall": crops.random_resmall_crop}
-_TRAIN_CROPS = {"inception": crops.inception_crop, "pad": crops.pad_crop, "none": crops.resize_only, **_RESIZED_CROPS}
+_TRAIN_CROPS: dict[str, Callable[..., np.ndarray]] = {
+    "inception": crops.inception_crop,
+    "pad": crops.pad_crop,
+    "none": crops.resize_only,
+    **_RESIZED_CROPS,
+}
 EVAL_CROPS = {"resize": crops.resize_crop, "resmall": crops.resmall_crop}
 
 
@@ -84,7 +89,7 @@ def _train_example(
     layers: int,
     magnitude: float,
     own: Mapping[str, Callable],
-) -> dict[str, np.ndarray]:
+) -> dict[str, np.ndarray | np.int32]:
     image = example["image"]
     if exif_orientation:
         image = as_rgb(image, exif_orientation=True)

@@ -74,7 +74,7 @@ def accuracies(
       ConfigError: a class has too few examples.
     """
     test_features = jax.device_put(test["features"])
-    metrics = {"examples": len(test["label"])}
+    metrics: dict[str, float] = {"examples": len(test["label"])}
     for number in shots:
         scores = []
         for seed in seeds:

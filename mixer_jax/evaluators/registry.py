@@ -38,7 +38,8 @@ def choose(config: ConfigDict) -> Chosen:
     names = config.eval.evaluators
     if isinstance(names, str) or len(set(names)) < len(names):
         raise ConfigError(f"config.eval.evaluators={names!r}; expected a tuple of names, each once")
-    factories, metrics = {}, []
+    factories: dict[str, Factory] = {}
+    metrics: list[str] | None = []
     for name in names:
         if is_extension(name):
             factories[name], metrics = _extension(name), None

@@ -133,7 +133,7 @@ class _Files:
     def __init__(self, files: list[Path], *, exif_orientation: bool):
         self._files = files
         self._exif_orientation = exif_orientation
-        self.errors = {}
+        self.errors: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self._files)

@@ -4,7 +4,7 @@ import math
 
 import flax.linen as nn
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var
 
 
 def forward_flops(model: nn.Module, image_size: int) -> int:
@@ -30,14 +30,18 @@ def _flops(program: Jaxpr) -> int:
         kind, parameters = equation.primitive.name, equation.params
         if kind == "dot_general":
             (contracted, _), _ = parameters["dimension_numbers"]
-            depth = math.prod(equation.invars[0].aval.shape[axis] for axis in contracted)
-            total += 2 * depth * math.prod(equation.outvars[0].aval.shape)
+            depth = math.prod(_shape(equation.invars[0])[axis] for axis in contracted)
+            total += 2 * depth * math.prod(_shape(equation.outvars[0]))
         elif kind == "conv_general_dilated":
-            kernel = equation.invars[1].aval.shape  # of each output: the window's pixels times the channels of a group
+            kernel = _shape(equation.invars[1])  # of each output: the window's pixels times the channels of a group
             depth = math.prod(kernel) // kernel[parameters["dimension_numbers"].rhs_spec[0]]
-            total += 2 * depth * math.prod(equation.outvars[0].aval.shape)
+            total += 2 * depth * math.prod(_shape(equation.outvars[0]))
         times = parameters["length"] if kind == "scan" else 1
         for inner in jax.tree.leaves(list(parameters.values()), is_leaf=lambda x: isinstance(x, (ClosedJaxpr, Jaxpr))):
             if isinstance(inner, (ClosedJaxpr, Jaxpr)):
                 total += times * _flops(inner.jaxpr if isinstance(inner, ClosedJaxpr) else inner)
     return total
+
+
+def _shape(array: Var | Literal) -> tuple[int, ...]:
+    return array.aval.shape  # type: ignore[attr-defined]  # JAX's types leave open that it is an array

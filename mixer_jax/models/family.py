@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -53,14 +54,14 @@ class Family:
       pretrained: variant -> name of the published weights that it is fine-tuned from by default.
     """
 
-    variants: Mapping[str, Mapping[str, object]] = {}
-    titles: Mapping[str, str] = {}
-    layouts: tuple[Layout, ...] = (OFFICIAL,)
-    telling: Mapping[str, tuple[int, ...]] = {}
-    block = ""
-    pretraining_size = 224
-    published: Mapping[str, str] = {}
-    pretrained: Mapping[str, str] = {}
+    variants: ClassVar[Mapping[str, Mapping[str, object]]] = {}
+    titles: ClassVar[Mapping[str, str]] = {}
+    layouts: ClassVar[tuple[Layout, ...]] = (OFFICIAL,)
+    telling: ClassVar[Mapping[str, tuple[int, ...]]] = {}
+    block: ClassVar[str] = ""
+    pretraining_size: ClassVar[int] = 224
+    published: ClassVar[Mapping[str, str]] = {}
+    pretrained: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, module: type[nn.Module], name: str):
         self.module = module

@@ -65,7 +65,7 @@ class OlderLayout(Layout):
         """Numbers the layer norms of a block from 0: at that time a module's number counted modules of any kind."""
         keys = list(keys)
         norm = re.compile(r"(.*/LayerNorm_)(\d+)(/.*)")
-        numbers = {}
+        numbers: dict[str, set[int]] = {}
         for key in keys:
             if found := norm.fullmatch(key):
                 numbers.setdefault(found[1], set()).add(int(found[2]))

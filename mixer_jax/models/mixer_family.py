@@ -1,7 +1,7 @@
 """Mixer as a family of models: its variants, its files, and how it grows with the images."""
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import numpy as np
 
@@ -69,7 +69,8 @@ class MixerFamily(Family):
         factor = resolution.growth(old, new)
         if factor == 1:
             return {}
-        return {"tokens_mlp_dim": factor**2 * self.complete(name, attributes)["tokens_mlp_dim"]}
+        width = cast(int, self.complete(name, attributes)["tokens_mlp_dim"])  # what else it may be, `check` refuses
+        return {"tokens_mlp_dim": factor**2 * width}
 
     def resized(self, params: dict, old: int, new: int, method: str) -> dict:
         """Returns the parameters with token-mixing MLPs for the new size; see `resolution.change`."""

@@ -1,6 +1,7 @@
 """Models and their families by name: `create_model("mixer_b16", num_classes=1000)`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import cast
 
 import flax.linen as nn
 
@@ -98,7 +99,7 @@ def _extension(name: str) -> Family:
     if isinstance(found, Family):
         return found
     if isinstance(found, type) and issubclass(found, Family):
-        return found()
+        return cast(Callable[[], Family], found)()  # a subclass takes no arguments
     if isinstance(found, type) and issubclass(found, nn.Module):
         return Family(found, name)
     raise ConfigError(f"config.model.name={name!r} is {found!r}; expected a Flax module or a mixer_jax Family")

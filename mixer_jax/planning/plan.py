@@ -56,19 +56,26 @@ class Plan:
         return self.compiled is not None
 
     @property
+    def step(self) -> Compiled:
+        """What the compiler says of a step that fits."""
+        assert self.compiled is not None
+        return self.compiled
+
+    @property
     def img_sec_core(self) -> float:
         """Images a second and core, as the compiler estimates it."""
-        return self.batch_per_core / self.compiled.seconds
+        return self.batch_per_core / self.step.seconds
 
     @property
     def bound_seconds(self) -> float:
         """The roofline: no step is faster than its FLOPs at the peak, nor than its bytes at the bandwidth."""
+        assert self.traffic_seconds is not None  # of a step that fits
         return max(self.compute_seconds, self.traffic_seconds)
 
     @property
     def hours(self) -> float:
         """Hours of all steps; without input, evaluation and checkpoints."""
-        return self.steps * self.compiled.seconds / 3600
+        return self.steps * self.step.seconds / 3600
 
     @property
     def core_days(self) -> float:
@@ -99,6 +106,7 @@ def make_plan(config: ConfigDict, on: Slice, *, num_examples: int) -> Plan:
     except OutOfMemory as error:
         compiled, memory_bytes = None, error.memory_bytes
     chip, cores = hardware.of(on.devices[0].device_kind), len(on.devices)
+    assert chip is not None and chip.bfloat16_flops is not None  # `hardware` knows all TPUs that there are slices of
     batch_per_core = config.batch_size // cores
     model_flops = 3 * batch_per_core * forward_flops(training.model, config.data.image_size)
     peak = chip.bfloat16_flops if registry.compute_dtype(config.model) == "bfloat16" else chip.float32_flops

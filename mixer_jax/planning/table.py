@@ -45,7 +45,8 @@ def compare(plans: list[tuple[dict, Plan]]) -> str:
 
 
 def _of_step(plan: Plan, published: paper.Row | None) -> list[tuple[str, str]]:
-    compiled = plan.compiled
+    compiled = plan.step
+    assert plan.traffic_seconds is not None  # of a step that fits
     bound_by = "FLOPs" if plan.compute_seconds > plan.traffic_seconds else "memory traffic"
     of_paper = f"; the paper: {published.core_days:,} of TPU v3" if published else ""
     rows = [
@@ -71,7 +72,7 @@ def _line(keys: dict, plan: Plan) -> tuple[str, ...]:
     memory = _gib(plan.memory_bytes)
     if not plan.fits:
         return of_keys, f"{plan.batch_per_core:,}", memory, "does not fit", "", ""
-    milliseconds, rate = f"{1e3 * plan.compiled.seconds:,.1f}", f"{plan.img_sec_core:,.0f}"
+    milliseconds, rate = f"{1e3 * plan.step.seconds:,.1f}", f"{plan.img_sec_core:,.0f}"
     return of_keys, f"{plan.batch_per_core:,}", memory, milliseconds, rate, _share(plan)
 
 
@@ -80,7 +81,7 @@ def _excess(plan: Plan) -> int:
 
 
 def _share(plan: Plan) -> str:
-    return f"{plan.bound_seconds / plan.compiled.seconds:.0%}"
+    return f"{plan.bound_seconds / plan.step.seconds:.0%}"
 
 
 def _gib(size: int) -> str:

@@ -142,7 +142,8 @@ def list_examples(files: list[File], *, source: Path, split: str | None) -> List
     Raises:
       ConfigError: there are no images, they do not lie in classes, or an archive cannot be read.
     """
-    found, skipped = [], {}
+    found: list[tuple[str, str, int, int]] = []
+    skipped: dict[str, str] = {}
     archives = source.is_dir() and any(_skip_reason(file.name, _TARS) is None for file in files)
     for file in files:
         if source.is_dir() and _skip_reason(file.name, _TARS) is not None:
@@ -205,7 +206,8 @@ def _members(opened, title, start=0) -> Iterator[tuple[str, int, int | None, boo
     try:
         with tarfile.open(fileobj=opened, mode="r:") as archive:
             while (member := archive.next()) is not None:
-                archive.members.clear()  # or the members of a large archive fill the memory
+                # Or the members of a large archive fill the memory. typeshed leaves this attribute out.
+                archive.members.clear()  # type: ignore[attr-defined]
                 name = os.path.normpath(member.name).lstrip("/").replace(os.sep, "/")
                 if member.isreg() and _skip_reason(name, _TARS) is None:
                     if not name.lower().endswith(".tar"):
@@ -230,7 +232,8 @@ def _layout(found, split, source):
     first, last = (end(name.split("/")[:-2] for name, *_ in found) for end in (min, max))
     shared = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False)))
     dropped = min(shared, max(0, deepest - kept))  # such as one folder around all of an archive
-    examples, strings = [], {}
+    examples: list[Example] = []
+    strings: dict[str, str] = {}
     while found:  # taken away one by one, so that not all are in memory twice
         name, path, offset, size = found.pop()
         *folders, file = name.split("/")[dropped:]

@@ -104,7 +104,7 @@ def _plan_shards(examples, classes, name, shard_mb):
     by_split = collections.defaultdict(list)
     for example in examples:
         by_split[example.split].append(example)
-    planned = {}
+    planned: dict[str, list[shards.ImageShard]] = {}
     for split, members in by_split.items():
         size = sum(example.size for example in members)
         count = min(len(members), max(1, round(size / (shard_mb * 2**20))))

@@ -10,12 +10,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypedDict, TypeVar
 
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
@@ -38,12 +38,25 @@ class LeftOut(NamedTuple):
 class Shard(Protocol):
     """A shard to be written."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """The name of its file."""
 
     def __len__(self) -> int: ...
 
     def records(self) -> Iterator[bytes | LeftOut]:
         """Yields what the shard holds, and what it does not."""
+
+
+_SomeShard = TypeVar("_SomeShard", bound=Shard)
+
+
+class _Result(TypedDict):
+    """What is in a shard, and what is not."""
+
+    examples: int
+    bytes: int
+    left_out: list[LeftOut]
 
 
 @dataclass(frozen=True)
@@ -90,12 +103,12 @@ def room(examples: int) -> int:
     return (128 << 10) + 256 * examples
 
 
-def missing(shards: list[Shard], folder: Path) -> list[Shard]:
+def missing(shards: Sequence[_SomeShard], folder: Path) -> list[_SomeShard]:
     """Returns those shards that are not in the folder yet."""
     return [shard for shard in shards if not (folder / shard.name).exists()]
 
 
-def write(shards: list[Shard], folder: Path, *, workers: int) -> list[dict]:
+def write(shards: Sequence[Shard], folder: Path, *, workers: int) -> list[dict]:
     """Writes those shards that are not there yet.
 
     Args:
@@ -135,7 +148,7 @@ def _result_path(shard, folder):
 def _write_shard(shard: Shard, folder: Path, count: Callable[[int], object]) -> None:
     # Of two processes with the same shard, such as one whose parent was killed, each has a file of its own.
     temporary = folder / WORK / f"{shard.name}.{os.getpid()}.part"
-    result = {"examples": 0, "bytes": 0, "left_out": []}
+    result: _Result = {"examples": 0, "bytes": 0, "left_out": []}
     with _writer(temporary) as writer:
         for record in shard.records():
             if isinstance(record, LeftOut):
@@ -194,7 +207,7 @@ def _write_in_processes(shards, folder, workers, bar):
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-_worker = {}  # of a worker process: what counts its examples, and what tells it to stop
+_worker: dict[str, Any] = {}  # of a worker process: what counts its examples, and what tells it to stop
 
 
 def _start_worker(counter, stop):
@@ -205,7 +218,9 @@ def _start_worker(counter, stop):
 
 
 def _exit_with_parent():
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # this is a worker
+    parent.join()
     os._exit(1)
 
 

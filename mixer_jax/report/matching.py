@@ -16,9 +16,20 @@ def recipe_of(row: paper.Row) -> str | None:
     return f"{variant}_{_RECIPE_ENDINGS[row.pretraining]}" if variant else None
 
 
+def setup_of(row: paper.Row) -> tuple[int, float]:
+    """Returns pixels and epochs of a row that has a recipe; the paper's Mixers have both."""
+    setup = paper.setup_of(row)
+    assert setup is not None
+    image_size, epochs = setup
+    assert image_size is not None and epochs is not None
+    return image_size, epochs
+
+
 def has_evaluation(row: paper.Row, record: Evaluation) -> bool:
     """Returns whether an evaluation is one of the row's model, at the row's resolution, by the paper's protocol."""
     published, _, _ = record.source.partition("/")
+    pretraining: str | None
+    epochs: float | None
     if published in paper.PUBLISHED_WEIGHTS:
         pretraining = paper.PUBLISHED_WEIGHTS[published]
         epochs = paper.PUBLISHED_EPOCHS if record.epochs is None else record.epochs
@@ -41,7 +52,7 @@ def has_pretraining(row: paper.Row, run: TrainingRun) -> bool:
         recipe_of(row) is not None
         and row.pretraining == paper.DATA_SETS.get(data["source"])
         and row.model == registry.title(config["model"], data["image_size"])
-        and paper.setup_of(row)[1] == config.get("epochs")
+        and setup_of(row)[1] == config.get("epochs")
         and whole
         and data["image_size"] == paper.PRETRAINING_SIZE
         and config.get("init_from") is None

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from mixer_jax.config.checks import one_of
 from mixer_jax.errors import ConfigError
@@ -94,7 +95,7 @@ def read(folder: Path) -> Findings:
     """
     if not folder.is_dir():
         raise ConfigError(f"--runs={folder} is no folder; expected the one that holds the work directories")
-    problems = []
+    problems: list[str] = []
     evaluations, runs = [], []
     for directory, files in _walk(folder, problems):
         if directory.name == layout.EVALUATION and layout.CONFIG not in files:
@@ -239,7 +240,8 @@ def _load(data: bytes) -> dict:
 
 def _get(record: Mapping, key: str, of_type: type | tuple[type, ...]):
     """Returns the value of a dotted key; raises a ValueError if it is missing or of another type."""
-    value, absent = record, object()
+    absent = object()
+    value: Any = record
     for part in key.split("."):
         value = value.get(part, absent) if isinstance(value, dict) else absent
     if value is absent:
@@ -257,7 +259,7 @@ def _check_optional_number(record: Mapping, key: str) -> None:
         raise ValueError(f"{key}={record[name]!r}; expected a number or null")
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[int | float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -127,8 +127,11 @@ def make(findings: Findings, runs: Path) -> Report:
 def _candidates(row: paper.Row, column: str, findings: Findings) -> list[tuple[float, Path, str, float]]:
     """Returns (time, file, metric, value) of all that would fill a cell, the newest last."""
     if column == "core_days":
-        fitting = [run for run in findings.runs if _pretrained(row, run) and run.core_days is not None]
-        return sorted((run.modified, run.path, column, run.core_days) for run in fitting)
+        return sorted(
+            (run.modified, run.path, column, run.core_days)
+            for run in findings.runs
+            if _pretrained(row, run) and run.core_days is not None
+        )
     metric = _METRICS[column]
     fitting = [r for r in findings.evaluations if metric in r.metrics and matching.has_evaluation(row, r)]
     return sorted((r.modified, r.path, metric, _in_table(metric, r.metrics[metric])) for r in fitting)
@@ -143,7 +146,7 @@ def _in_table(metric: str, value: float) -> float:
 
 
 def _replaced(row: paper.Row, column: str, newest: tuple, older: tuple) -> str:
-    image_size, epochs = paper.setup_of(row)
+    image_size, epochs = matching.setup_of(row)
     where = "" if column == "core_days" else f", {image_size} pixels"
     return (
         f"{HEADINGS[column]} of {row.model}, {row.pretraining}, {epochs} epochs{where}: {newest[1]} ({newest[-1]:.2f}) "
@@ -222,10 +225,11 @@ def _listed(metrics: Mapping[str, float | None]) -> str:
 
 
 def _not_run(lines: Iterable[Line], training_runs: Iterable[TrainingRun], runs: Path) -> Iterable[NotRun]:
-    missing = {}  # (recipe, pixels, epochs) -> row, columns; what Tables 2 and 3 share comes once
+    # (recipe, pixels, epochs) -> row, columns; what Tables 2 and 3 share comes once
+    missing: dict[tuple[str, int, float], tuple[paper.Row, dict[str, None]]] = {}
     for line in lines:
         if recipe := matching.recipe_of(line.row):
-            _, absent = missing.setdefault((recipe, *paper.setup_of(line.row)), (line.row, {}))
+            _, absent = missing.setdefault((recipe, *matching.setup_of(line.row)), (line.row, {}))
             wanted = (column for column in columns(line.row.table) if column != "img_sec_core")  # no record is of it
             absent.update(dict.fromkeys(column for column in wanted if column not in line.ours))
     for (_, image_size, epochs), (row, absent) in missing.items():

@@ -87,4 +87,4 @@ def of(device_kind: str) -> Chip | None:
 
 def cpu_cores() -> int:
     """Returns on how many CPU cores this process may run."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

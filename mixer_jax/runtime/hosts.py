@@ -32,14 +32,15 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
     """
     given = {"--coordinator": coordinator, "--num_processes": num_processes, "--process_id": process_id}
     missing = [flag for flag, value in given.items() if value is None]
-    if not missing:
+    if coordinator is not None and num_processes is not None and process_id is not None:
         _check(coordinator, num_processes, process_id)
         jax.distributed.initialize(coordinator, num_processes, process_id, shutdown_timeout_seconds=_SHUTDOWN_SECONDS)
     elif len(missing) < len(given):
         raise ConfigError(
             f"{' and '.join(missing)} missing: a process of several needs {', '.join(given)}; one alone, none of them"
         )
-    elif "tpu" in (jax.config.jax_platforms or ""):  # JAX sets it where it finds TPUs, unless JAX_PLATFORMS is set
+    # JAX sets it where it finds TPUs, unless JAX_PLATFORMS is set; its types do not know its settings.
+    elif "tpu" in (jax.config.jax_platforms or ""):  # type: ignore[attr-defined]
         try:
             jax.distributed.initialize(shutdown_timeout_seconds=_SHUTDOWN_SECONDS)
         except ValueError as error:  # JAX's word for: nothing says that this host is one of several

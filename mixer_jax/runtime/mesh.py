@@ -114,7 +114,7 @@ def to_devices(batches: Iterable[dict[str, np.ndarray]], mesh: Mesh) -> Iterator
       Global batches, arrays (batch_size, ...) with `batch_sharding`.
     """
     sharding = batch_sharding(mesh)
-    ahead = collections.deque()
+    ahead: collections.deque[dict[str, jax.Array]] = collections.deque()
     for batch in batches:
         # The copy goes on in the background while the batch before is computed with.
         ahead.append({k: jax.make_array_from_process_local_data(sharding, v) for k, v in batch.items()})

@@ -1,6 +1,7 @@
 """What is computed of images without training: sums of an evaluation, the most probable classes, features."""
 
 from collections.abc import Callable
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -34,7 +35,7 @@ def make_eval_step(model: nn.Module, *, loss: Loss, gather: Gather = as_they_are
     """
 
     def eval_step(params, batch):
-        logits = model.apply({"params": gather(params)}, scale_pixels(batch["image"]))
+        logits = cast(jax.Array, model.apply({"params": gather(params)}, scale_pixels(batch["image"])))
         losses = loss(logits, jax.nn.one_hot(batch["label"], model.num_classes))
         return classification_sums(logits, batch["label"], losses, batch["mask"])
 
@@ -58,7 +59,7 @@ def make_predict_step(model: nn.Module, *, loss: str = "softmax", top: int = 5) 
     top = min(top, model.num_classes)
 
     def predict_step(params, batch):
-        logits = model.apply({"params": params}, scale_pixels(batch["image"]))
+        logits = cast(jax.Array, model.apply({"params": params}, scale_pixels(batch["image"])))
         probabilities, classes = jax.lax.top_k(probabilities_of(logits), top)
         return {"classes": classes.astype(jnp.int32), "probabilities": probabilities}
 

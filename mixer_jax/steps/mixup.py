@@ -21,4 +21,5 @@ def mixup(key: jax.Array, images: jax.Array, labels: jax.Array, p: float) -> tup
     """
     b = jax.random.beta(key, p, p)
     a = jnp.maximum(b, 1.0 - b)
-    return tuple(a * x + (1.0 - a) * jnp.roll(x, 1, axis=0) for x in (images, labels))
+    images, labels = (a * x + (1.0 - a) * jnp.roll(x, 1, axis=0) for x in (images, labels))
+    return images, labels

@@ -1,6 +1,7 @@
 """The types that steps and what runs them have in common."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import jax
 
@@ -10,6 +11,15 @@ Batch = dict[str, jax.Array]
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 EvalStep = Callable[[dict, Batch], dict[str, jax.Array]]
 Gather = Callable[[dict], dict]
+
+
+class JittedTrainStep(Protocol):
+    """A `TrainStep` that JAX compiles, when it is called or ahead of that."""
+
+    def __call__(self, state: TrainState, batch: Batch, /) -> tuple[TrainState, dict[str, jax.Array]]: ...
+
+    def lower(self, state: TrainState, batch: Batch, /) -> jax.stages.Lowered:
+        """Returns the step for a state and a batch of such shapes, types and shardings, to be compiled."""
 
 
 def as_they_are(params: dict) -> dict:

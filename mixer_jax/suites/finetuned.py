@@ -128,7 +128,8 @@ def _fine_tune(
       Test accuracy by name, what is missing, and the signal that interrupted this, or None.
     """
     opened, missing = open_all({name: _opener(recipe) for name, recipe in recipes.items()})
-    trials, scores = {}, {}
+    trials: dict[str, dict[float, float]] = {}
+    scores: dict[str, float] = {}
 
     def finish(name: str, rate: float) -> int | None:
         result = sweep.train_final(recipes[name], rate, trials[name], workdir / name)

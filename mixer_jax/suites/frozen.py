@@ -1,5 +1,6 @@
 """Suites in which the model stays as it is: ImageNet's test sets, and few-shot linear probes."""
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -39,7 +40,9 @@ def imagenet(trained: Trained, config: ConfigDict) -> Outcome:
     asked = config.imagenet
     is_imagenet = asked.source.startswith("tfds:imagenet2012")
     title = "imagenet" if is_imagenet else re.split("[:/]", asked.source.rstrip("/"))[-1]
-    openers = {title: lambda: _open(asked.source, asked.split, trained, config)}
+    openers: dict[str, Callable[[], sources.Source]] = {
+        title: lambda: _open(asked.source, asked.split, trained, config)
+    }
     if is_imagenet and asked.real:
         openers["real"] = lambda: imagenet_data.open_real(data_dir=config.data.data_dir)
     if is_imagenet and asked.v2:
@@ -52,7 +55,7 @@ def imagenet(trained: Trained, config: ConfigDict) -> Outcome:
                 "it first, or choose with config.imagenet.{source,real,v2} what it is evaluated on"
             )
     run = _Runner(trained, config, make_predict_step(trained.model(), loss=trained.loss), shown)
-    metrics = {}
+    metrics: dict[str, float] = {}
     for name, source in readable.items():
         seen = predictions.concatenated(run.over(source, title=name))
         found = predictions.accuracies(seen["classes"], seen["label"])
@@ -78,7 +81,7 @@ def fewshot(trained: Trained, config: ConfigDict) -> Outcome:
     shown = {"size": size, "crop": asked.crop, "resize": asked.resize or size * 8 // 7, "exif_orientation": False}
     train_split, test_split = asked.train_split, asked.test_split
     opened, missing = open_all(
-        {split: lambda split=split: _open(asked.source, split, trained, config) for split in (train_split, test_split)}
+        {split: functools.partial(_open, asked.source, split, trained, config) for split in (train_split, test_split)}
     )
     if missing:
         return Outcome({}, {asked.source: missing[train_split]}, asked.crop)

@@ -73,7 +73,7 @@ def make_eval_batches(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> Cal
 
 
 def eval_batches(
-    config: ConfigDict, source: sources.Source, transform: Callable[[dict], dict], device_mesh: jax.sharding.Mesh
+    config: ConfigDict, source: sources.Examples, transform: Callable[[dict], dict], device_mesh: jax.sharding.Mesh
 ) -> AllBatches:
     """Returns what makes the batches of a whole data set on the devices, padded and masked, as often as it is called.
 
@@ -90,7 +90,7 @@ def eval_batches(
 
 
 def _all_batches(
-    source: sources.Source, transform: Callable[[dict], dict], reading: dict, device_mesh: jax.sharding.Mesh
+    source: sources.Examples, transform: Callable[[dict], dict], reading: dict, device_mesh: jax.sharding.Mesh
 ) -> AllBatches:
     return lambda: mesh.to_devices(batches.eval_batches(source, transform, **reading), device_mesh)
 

@@ -59,8 +59,8 @@ def train(
     Returns:
       The last state, and the evaluation metrics of it: empty if it was not evaluated, because of an interruption.
     """
-    in_flight = collections.deque()
-    metrics = {}
+    in_flight: collections.deque[dict[str, jax.Array]] = collections.deque()
+    metrics: dict[str, float] = {}
     for step in range(int(state.step) + 1, stop + 1):
         state, train_metrics = train_step(state, next(batches))
         report.step_done(step, train_metrics)
@@ -90,7 +90,7 @@ def train(
 
 def evaluate(state: TrainState, evaluators: dict[str, Evaluator], interrupted: Callable[[], bool]) -> dict[str, float]:
     """Runs every evaluator on a state, and returns {"eval/<evaluator>/<metric>": value}, or {} if it is interrupted."""
-    metrics = {}
+    metrics: dict[str, float] = {}
     for title, evaluator in evaluators.items():
         values = evaluator.measure(state, interrupted)
         if not values:

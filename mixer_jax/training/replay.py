@@ -72,7 +72,7 @@ def layer_norms(params: dict, gradients: dict, updates: dict) -> dict:
       {"layers": {name: {"parameters", "gradients", "updates": L2 norm, "finite": whether all elements of all are}}}.
     """
     trees = {"parameters": params, "gradients": gradients, "updates": updates}
-    layers = {}
+    layers: dict[str, dict[str, list[jax.Array]]] = {}
     for kind, tree in trees.items():
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
             layer = "/".join(key.key for key in path[:-1])

@@ -17,7 +17,7 @@ from mixer_jax.steps import losses
 from mixer_jax.steps import optimizer as optim
 from mixer_jax.steps import state as state_lib
 from mixer_jax.steps.train_step import make_train_step
-from mixer_jax.steps.types import TrainStep
+from mixer_jax.steps.types import JittedTrainStep, TrainStep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Training:
     model: nn.Module
     abstract_state: state_lib.TrainState
     init: Callable[[jax.Array], state_lib.TrainState]
-    train_step: TrainStep
+    train_step: JittedTrainStep
     abstract_batch: dict[str, jax.ShapeDtypeStruct]
 
 
@@ -171,13 +171,17 @@ def training_steps(*, steps: int | None, epochs: float | None, batch_size: int, 
     Raises:
       ConfigError: neither is set, or one is not positive.
     """
-    if steps is None and epochs is None:
-        raise ConfigError("config.steps and config.epochs are both None; set one of them")
-    key, value = ("steps", steps) if steps is not None else ("epochs", epochs)
-    if value <= 0:
-        raise ConfigError(f"config.{key}={value}; expected a positive number")
     if steps is not None:
+        _check_positive("steps", steps)
         return steps
+    if epochs is None:
+        raise ConfigError("config.steps and config.epochs are both None; set one of them")
+    _check_positive("epochs", epochs)
     if (whole := int(epochs * num_examples / batch_size)) < 1:
         raise ConfigError(f"config.epochs={epochs} of {num_examples} examples is no step of {batch_size}; raise it")
     return whole
+
+
+def _check_positive(key: str, value: float) -> None:
+    if value <= 0:
+        raise ConfigError(f"config.{key}={value}; expected a positive number")

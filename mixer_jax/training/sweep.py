@@ -106,7 +106,7 @@ def try_rates(config: ConfigDict, workdir: Path) -> tuple[dict[float, float], in
 
 def best_rate(trials: dict[float, float]) -> float:
     """Returns the learning rate of the highest accuracy, of several the first."""
-    return max(trials, key=trials.get)
+    return max(trials, key=trials.__getitem__)
 
 
 def train_final(config: ConfigDict, rate: float, trials: dict[float, float], workdir: Path) -> Result:

@@ -51,7 +51,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     try:
         with whole_file(path, "wb") as file:
             if path.suffix == ".npz":
-                np.savez(file, **arrays)
+                np.savez(file, **arrays)  # type: ignore[arg-type]  # NumPy's types take an array for allow_pickle
             else:  # "pt": what libraries look for to know whose tensors these are
                 safetensors.numpy.save_file(dict(arrays), file.name, metadata={"format": "pt"})
     except (OSError, safetensors.SafetensorError) as error:
