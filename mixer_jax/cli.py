@@ -113,7 +113,8 @@ def _find_recipe(arguments: list[str]) -> list[str]:
 
 def _check_overrides(argv: list[str], config: ConfigDict) -> tuple[list[str], list[str]]:
     """Refuses keys that do not exist; returns the arguments that set no key to None, and the keys that others do."""
-    kept, absent = [], []
+    kept: list[str] = []
+    absent: list[str] = []
     for argument in argv:
         name, _, value = argument.partition("=")
         name = name.lstrip("-").removeprefix("no")  # --noconfig.<key> sets a key to False

@@ -203,7 +203,8 @@ def _needed(config: ConfigDict) -> dict[str, int]:
 
 def _peak_flops(name: str) -> float:
     chip = hardware.of(name)
-    assert chip is not None and chip.bfloat16_flops is not None  # all of _CHIPS are known, with units for bfloat16
+    assert chip is not None  # all of _CHIPS are known
+    assert chip.bfloat16_flops is not None  # and have units for it
     return chip.bfloat16_flops
 
 

@@ -146,5 +146,7 @@ def _begin_worker(_number: int, _count: int) -> None:
 
 
 def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # a worker has one
+    parent.join()
     os._exit(1)  # nobody is left to take the batches, and Grain would wait for ever

@@ -48,10 +48,14 @@ class Source(Examples, Protocol):
     """An indexable data set; its classes are named in the order of their numbers."""
 
     @property
-    def num_classes(self) -> int: ...
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        ...
 
     @property
-    def class_names(self) -> Sequence[str]: ...
+    def class_names(self) -> Sequence[str]:
+        """What they are called."""
+        ...
 
 
 def open_with_classes(source: str, *, split: str, data_dir: str | None, num_classes: int, image_size: int) -> Source:

@@ -93,9 +93,8 @@ def _block_diagonal(mlp: Mlp, grid: int, factor: int) -> Mlp:
     The model's tokens are in raster order over the whole image, and those of a part are not neighbours in it: the
     blocks' rows and columns are spread to where the tokens of their part are.
     """
-    parts: np.ndarray = np.arange((factor * grid) ** 2).reshape(
-        factor, grid, factor, grid
-    )  # token at (part, row, part, column)
+    parts: np.ndarray = np.arange((factor * grid) ** 2)
+    parts = parts.reshape(factor, grid, factor, grid)  # token at (part, row, part, column)
     parts = parts.swapaxes(1, 2).reshape(factor**2, grid**2)  # (parts, tokens of a part)
     *channels, _, width = mlp["Dense_0/kernel"].shape  # untied token mixing: an MLP for each channel
     kernel_0 = np.zeros((*channels, parts.size, len(parts) * width), mlp["Dense_0/kernel"].dtype)

@@ -70,6 +70,8 @@ def compile_step(training: Training) -> Compiled:
         inputs = share_bytes((training.abstract_state, training.abstract_batch))
         raise OutOfMemory(needed_bytes(str(error), inputs)) from error
     cost, memory = compiled.cost_analysis(), compiled.memory_analysis()
+    assert cost is not None  # None is for compilers other than XLA's
+    assert memory is not None
     return Compiled(
         state_bytes=memory.alias_size_in_bytes,  # what is donated
         batch_bytes=memory.argument_size_in_bytes - memory.alias_size_in_bytes,

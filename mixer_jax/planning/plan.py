@@ -106,7 +106,8 @@ def make_plan(config: ConfigDict, on: Slice, *, num_examples: int) -> Plan:
     except OutOfMemory as error:
         compiled, memory_bytes = None, error.memory_bytes
     chip, cores = hardware.of(on.devices[0].device_kind), len(on.devices)
-    assert chip is not None and chip.bfloat16_flops is not None  # `hardware` knows all TPUs that there are slices of
+    assert chip is not None  # `hardware` knows all TPUs that there are slices of
+    assert chip.bfloat16_flops is not None  # and TPUs have units for it
     batch_per_core = config.batch_size // cores
     model_flops = 3 * batch_per_core * forward_flops(training.model, config.data.image_size)
     peak = chip.bfloat16_flops if registry.compute_dtype(config.model) == "bfloat16" else chip.float32_flops

@@ -21,7 +21,8 @@ def setup_of(row: paper.Row) -> tuple[int, float]:
     setup = paper.setup_of(row)
     assert setup is not None
     image_size, epochs = setup
-    assert image_size is not None and epochs is not None
+    assert image_size is not None
+    assert epochs is not None
     return image_size, epochs
 
 

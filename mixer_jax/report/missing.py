@@ -7,6 +7,7 @@ from mixer_jax import paper
 from mixer_jax.models import registry
 from mixer_jax.report.matching import recipe_of, setup_of
 from mixer_jax.report.records import TrainingRun
+from mixer_jax.workdir import layout
 
 # Column -> --suite that fills it. ReaL needs the model that avg5 fine-tunes on ImageNet, besides.
 _SUITES = {"imagenet": "avg5", "real": "avg5", "avg5": "avg5", "vtab": "vtab"}
@@ -76,5 +77,5 @@ def _recipe(row: paper.Row) -> str:
 
 
 def _checkpoint(run: TrainingRun) -> Path:
-    checkpoint = run.path / "checkpoints" / str(run.step)
+    checkpoint = layout.checkpoints_folder(run.path) / str(run.step)
     return checkpoint if checkpoint.is_dir() else run.path

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import types
+from collections.abc import Callable
 
 import jax
 from jax.experimental import multihost_utils
@@ -11,6 +12,7 @@ from jax.experimental import multihost_utils
 # Ctrl-C, what schedulers send, a terminal that is closed (a lost ssh connection), and Slurm's warning before its limit.
 _ASKING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 _SAID = b"\ninterrupted: saving, then the run ends; Ctrl-C once more ends it at once\n"
+_Handler = Callable[[int, types.FrameType | None], object] | int | None  # what signal.signal takes and returns
 
 
 class InterruptRequest:
@@ -34,7 +36,7 @@ class InterruptRequest:
         self.signal: signal.Signals | None = None
         self._connected = jax.distributed.is_initialized()
         self._asked, self._agreed = 0, False
-        self._previous: dict[int, object] = {}
+        self._previous: dict[int, _Handler] = {}
         self._terminals: list[int] = []
 
     def __enter__(self) -> "InterruptRequest":
@@ -78,7 +80,7 @@ class InterruptRequest:
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _set_handler(number: int, handler: object) -> None:
+def _set_handler(number: int, handler: _Handler) -> None:
     if handler is not None:  # None: set by other than Python code, which cannot be set again
         signal.signal(number, handler)
 

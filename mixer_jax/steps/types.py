@@ -1,6 +1,6 @@
 """The types that steps and what runs them have in common."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import jax
@@ -16,10 +16,13 @@ Gather = Callable[[dict], dict]
 class JittedTrainStep(Protocol):
     """A `TrainStep` that JAX compiles, when it is called or ahead of that."""
 
-    def __call__(self, state: TrainState, batch: Batch, /) -> tuple[TrainState, dict[str, jax.Array]]: ...
+    def __call__(self, state: TrainState, batch: Batch, /) -> tuple[TrainState, dict[str, jax.Array]]:
+        """Takes the step."""
+        ...
 
-    def lower(self, state: TrainState, batch: Batch, /) -> jax.stages.Lowered:
+    def lower(self, state: TrainState, batch: Mapping[str, jax.Array | jax.ShapeDtypeStruct], /) -> jax.stages.Lowered:
         """Returns the step for a state and a batch of such shapes, types and shardings, to be compiled."""
+        ...
 
 
 def as_they_are(params: dict) -> dict:

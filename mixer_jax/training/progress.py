@@ -60,8 +60,8 @@ class TrainReport(periodic_actions.PeriodicAction):
         self._stop = stop
         self._batch_size = batch_size
         self._pool = asynclib.Pool("TrainReport", max_workers=1)
-        self._metrics = {}
-        self._replaced = []  # by step since the last report
+        self._metrics: dict[str, jax.Array] = {}
+        self._replaced: list[jax.Array] = []  # by step since the last report
         self._step = start
         self._skipped, self._skipped_up_to = skipped, start  # how many updates, and the step at which it was so
         self._stop_on_nonfinite = stop_on_nonfinite

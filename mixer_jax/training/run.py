@@ -6,47 +6,25 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
-from mixer_jax.config import base
 from mixer_jax.config.checks import check_finite
-from mixer_jax.config.compare import complete, differences, flatten
+from mixer_jax.config.compare import flatten
 from mixer_jax.config.paths import local_path
 from mixer_jax.errors import ConfigError, RunError
 from mixer_jax.runtime import agreement, numerics
 from mixer_jax.runtime.interrupt import InterruptRequest
 from mixer_jax.steps.state import TrainState
-from mixer_jax.training import loop, progress, start
+from mixer_jax.training import loop, progress, resume
 from mixer_jax.training.program import Program, build_program
 from mixer_jax.workdir import layout, lock, metric_files
 from mixer_jax.workdir.checkpoints import Checkpoints
 
 logger = logging.getLogger("mixer_jax")
-
-# Keys that change neither the data, nor the state, nor the length of a run: they may change when it resumes. So may
-# `nonfinite`: where a run stopped, it can go on with skip, and until there both are the same. The last three say where
-# and in which order the same sums are computed, which shifts results by rounding as other devices do.
-_FREE_KEYS = (
-    "log_every",
-    "profile",
-    "sweep",
-    "eval",
-    "checkpoint",
-    "data.data_dir",
-    "data.workers",
-    "data.threads",
-    "data.prefetch",
-    "nonfinite",
-    "mesh",
-    "accumulation_steps",
-    "model.remat",
-)
-# Keys of a run's length, which may change when it is extended.
-_LENGTH_KEYS = ("steps", "epochs", "schedule")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +70,7 @@ def train(config: ConfigDict, workdir: str | Path, *, extend: bool = False) -> R
     workdir = local_path("--workdir", workdir)
     record = {"config": json.loads(config.to_json_best_effort()), "settings": numerics.settings()}
     check_finite(record["config"])
-    _check_other_run(config.init_from, workdir)
+    resume.check_other_run(config.init_from, workdir)
     with progress.shown(), InterruptRequest() as interrupt, contextlib.ExitStack() as opened:
         program = build_program(config)
         record["class_names"] = list(program.sources[config.data.split].class_names)
@@ -106,7 +84,7 @@ def train(config: ConfigDict, workdir: str | Path, *, extend: bool = False) -> R
             directory = layout.checkpoints_folder(workdir)
             checkpoints = Checkpoints(directory, keep=config.checkpoint.keep, best=config.checkpoint.best)
             opened.callback(checkpoints.close)
-            state, record = _start(program, checkpoints, record, extend=extend)
+            state, record = resume.restore_or_begin(program, checkpoints, record, extend=extend)
             finished = int(state.step) == program.total_steps
             if jax.process_index() == 0:
                 _describe_in_files(record, workdir, finished=finished)
@@ -153,7 +131,7 @@ def _run_loop(
         skipped=int(state.skipped),
         stop_on_nonfinite=config.nonfinite == "stop",
     )
-    actions = [lambda _: checkpoints.check()]
+    actions: list[Callable[[int], object]] = [lambda _: checkpoints.check()]
     if profiled:
         actions.append(progress.profile(workdir, start=first, stop=stop))
     with (
@@ -225,76 +203,12 @@ def _write(result: Result, path: Path) -> None:
         raise RunError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _start(program: Program, checkpoints: Checkpoints, record: dict, *, extend: bool) -> tuple[TrainState, dict]:
-    """Returns the state to start from, the newest checkpoint's or a new one, and the record with what it has cost."""
-    config = record["config"]
-
-    def check_same_run(saved: dict) -> None:
-        _check_same_run(record, saved, checkpoints.directory, extend=extend)
-
-    state, saved = checkpoints.restore_newest(program.abstract_state, check=check_same_run)
-    if state is None:
-        return start.initial_state(program.init, config), record | {"core_days": 0.0}
-    if config["nonfinite"] == "stop" and state.skipped:
-        raise ConfigError(
-            f"config.nonfinite='stop', but this run has left out {int(state.skipped)} updates; resume it with 'skip'"
-        )
-    step = int(state.step)
-    if step > program.total_steps:
-        raise ConfigError(f"this run has done {step} steps, and the config asks for {program.total_steps}; raise them")
-    extended = saved.get("extended", [])
-    if changed := _changed_keys(config, saved["config"], ignore=_FREE_KEYS):
-        before = {key: there for key, (_, there) in changed.items()}
-        extended = [*extended, {"step": step, "before": before}]
-        logger.info("extending from step %d to %d", step, program.total_steps)
-    logger.info("resuming from %s/%d", checkpoints.directory, step)
-    return state, record | {"core_days": saved["core_days"]} | ({"extended": extended} if extended else {})
-
-
-def _check_same_run(record: dict, saved: dict, directory: Path, *, extend: bool) -> None:
-    """Raises a ConfigError if a checkpoint is another run's, or was computed under other settings of JAX."""
-    for name, here in record["settings"].items():
-        there = saved.get("settings", {}).get(name)  # of a run before it was recorded, what is JAX's default
-        if here != there:
-            raise ConfigError(
-                f"JAX's setting {name} is {here!r} here, and was {there!r} in the run of {directory}; set it as it was"
-            )
-    changed = _changed_keys(record["config"], saved["config"], ignore=_FREE_KEYS)
-    of_length = {key for key in changed if key.split(".")[0] in _LENGTH_KEYS}
-    if not changed or (extend and of_length == changed.keys()):
-        return
-    listed = "; ".join(f"config.{key}={here!r} here, {there!r} there" for key, (here, there) in changed.items())
-    hint = ", or add --extend to train this run to another length" if of_length == changed.keys() else ""
-    raise ConfigError(
-        f"{directory} holds a checkpoint of another config: {listed}. "
-        f"Start with the same values to resume it, or choose another --workdir{hint}"
-    )
-
-
-def _changed_keys(config: dict, saved: dict, *, ignore: tuple[str, ...]) -> dict[str, tuple]:
-    """Returns {key: (value here, value there)}; a key that one of them lacks counts as its default."""
-    defaults = json.loads(base.get_config().to_json_best_effort())
-    return differences(complete(config, defaults), complete(saved, defaults), ignore=ignore)
-
-
 def _describe_in_files(record: dict, workdir: Path, *, finished: bool) -> None:
     layout.write_json(workdir / layout.CONFIG, record["config"])
     with layout.whole_file(layout.classes_file(workdir)) as file:
         file.writelines(f"{name}\n" for name in record["class_names"])
     if not finished:  # one whose checkpoints were removed, to train anew, or that is extended
         (workdir / layout.RESULT).unlink(missing_ok=True)
-
-
-def _check_other_run(init_from: str | None, workdir: Path) -> None:
-    """Raises a ConfigError if the weights to start from are those of the run itself, which resumes without that key."""
-    if not init_from:
-        return
-    folder, own = local_path("config.init_from", init_from).resolve(), workdir.resolve()
-    if folder == own or layout.workdir_of(folder) == own:
-        raise ConfigError(
-            f"config.init_from={init_from!r} is in this run's own --workdir: leave the key out to resume the run, "
-            "or choose another --workdir to start a new one from its weights"
-        )
 
 
 def _describe(program: Program, state: TrainState, workdir: Path) -> None:

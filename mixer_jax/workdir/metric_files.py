@@ -12,6 +12,7 @@ import time
 import types
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import clu
 import jax
@@ -57,7 +58,10 @@ def _import_clu() -> tuple[types.ModuleType, types.ModuleType]:
     return writers, actions
 
 
-metric_writers, periodic_actions = _import_clu()
+if TYPE_CHECKING:
+    from clu import metric_writers, periodic_actions
+else:
+    metric_writers, periodic_actions = _import_clu()
 
 __all__ = ["JsonLinesWriter", "TensorBoardWriter", "create_writer", "metric_writers", "overview", "periodic_actions"]
 
