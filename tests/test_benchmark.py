@@ -93,7 +93,7 @@ NARROW = """
 import json, resource
 import jax
 from configs import digits
-from mixer_jax import mesh
+from mixer_jax.runtime import mesh
 from mixer_jax.benchmark import model as model_speed
 config = digits.get_config()
 config.update_from_flattened_dict({"model.num_blocks": 1, "model.hidden_dim": 16})

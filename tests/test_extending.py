@@ -51,6 +51,13 @@ def test_the_documentation_runs_as_it_stands(folder):
         ("model.name", "json:nothing", r"config.model.name='json:nothing': the module json \(.*\) has no nothing"),
         ("model.name", "json:dumps", "expected a Flax module or a mixer_jax Family"),
         ("data.source", "json:nothing", "config.data.source='json:nothing'"),
+        ("data.source", f"{__name__}:not_a_source", "returned a dict without num_classes, class_names, describe"),
+        (
+            "data.train.transforms",
+            ("json:__name__",),
+            "transforms='json:__name__' is 'json'; expected a function or",
+        ),
+        ("model.name", "mixer_jax.models.family:Family", "cannot be made without arguments"),
         (
             "data.train.transforms",
             ("darken",),
@@ -59,7 +66,11 @@ def test_the_documentation_runs_as_it_stands(folder):
         ("data.evaluate.transforms", "json:dumps", "config.data.evaluate.transforms='json:dumps': .* cannot be casted"),
         ("eval.evaluators", ("acuracy",), "'acuracy' is unknown; did you mean 'accuracy'"),
         ("eval.evaluators", ("accuracy", "accuracy"), "expected a tuple of names, each once"),
-        ("eval.evaluators", ("json:__name__",), "expected a function of a Context"),
+        (
+            "eval.evaluators",
+            ("json:__name__",),
+            "evaluators='json:__name__' is 'json'; expected a function or",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_refused_by_its_key(tiny_config, key, value, message):
@@ -78,6 +89,10 @@ def test_the_metrics_of_the_chosen_evaluators_are_those_that_choose_a_checkpoint
     tiny_config.checkpoint.best = "eval/test/top1"
     with pytest.raises(ConfigError, match=r"config.checkpoint.best='eval/test/top1' is unknown; .*eval/fewshot/1/top1"):
         build_program(tiny_config)
+
+
+def not_a_source(split, data_dir):
+    return {split: data_dir}
 
 
 def halve(image):

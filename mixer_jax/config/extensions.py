@@ -2,6 +2,7 @@
 
 import importlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 from mixer_jax.errors import ConfigError
@@ -12,6 +13,14 @@ _FORM = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 def is_extension(value: str) -> bool:
     """Returns whether a value of a config has the form "package.module:name"."""
     return isinstance(value, str) and _FORM.fullmatch(value) is not None
+
+
+def resolve_function(key: str, value: str) -> Callable:
+    """Imports what a value of a config names, as `resolve`; a ConfigError also if it cannot be called."""
+    found = resolve(key, value)
+    if not callable(found):
+        raise ConfigError(f"{key}={value!r} is {found!r}; expected a function or a class")
+    return found
 
 
 def resolve(key: str, value: str) -> Any:

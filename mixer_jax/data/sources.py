@@ -12,7 +12,7 @@ import numpy as np
 
 from mixer_jax import rng
 from mixer_jax.config.checks import one_of
-from mixer_jax.config.extensions import is_extension, resolve
+from mixer_jax.config.extensions import is_extension, resolve_function
 from mixer_jax.config.paths import local_path, path_or_url
 from mixer_jax.data import vtab
 from mixer_jax.data.decode import EXTENSIONS, ImageError
@@ -29,6 +29,7 @@ _KINDS = (
     "vtab:<task>",
     "package.module:name",
 )
+_OF_A_SOURCE = ("__len__", "__getitem__", "num_classes", "class_names", "describe")
 _PREFIXES = {kind.partition(":")[0] for kind in _KINDS} - {"package.module"}
 
 
@@ -111,8 +112,18 @@ def open_source(source: str, *, split: str, data_dir: str | None, num_classes: i
     if kind == "vtab" and name:
         return vtab.open_task(name, split=split, data_dir=data_dir)
     if kind not in _PREFIXES and is_extension(source):
-        return resolve("config.data.source", source)(split=split, data_dir=data_dir)
+        return _checked(source, resolve_function("config.data.source", source)(split=split, data_dir=data_dir))
     raise ConfigError(f"config.data.source={source!r} is unknown; known: {', '.join(_KINDS)}")
+
+
+def _checked(source: str, opened: Source) -> Source:
+    """Returns what a function of the user's own has opened; raises a ConfigError if it is no `Source`."""
+    lacking = [name for name in _OF_A_SOURCE if not hasattr(opened, name)]
+    if lacking:
+        raise ConfigError(
+            f"config.data.source={source!r} returned a {type(opened).__name__} without {', '.join(lacking)}"
+        )
+    return opened
 
 
 class Digits:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from mixer_jax.config.checks import one_of
-from mixer_jax.config.extensions import is_extension, resolve
+from mixer_jax.config.extensions import is_extension, resolve_function
 from mixer_jax.data import crops
 from mixer_jax.data.decode import as_rgb
 from mixer_jax.data.randaugment import rand_augment
@@ -143,7 +143,7 @@ def _own(key: str, names: Sequence[str]) -> dict[str, Callable]:
     """Returns the functions of the user's own by the names that a config gives them."""
     if isinstance(names, str) or not all(is_extension(name) for name in names):
         raise ConfigError(f"{key}={names!r}; expected a tuple of package.module:name")
-    return {name: resolve(key, name) for name in names}
+    return {name: resolve_function(key, name) for name in names}
 
 
 def _checked(name: str, image: np.ndarray, before: np.ndarray) -> np.ndarray:

@@ -1,12 +1,11 @@
 """Evaluators by name, as config.eval.evaluators gives them."""
 
 import dataclasses
-from collections.abc import Callable
 
 from ml_collections import ConfigDict
 
 from mixer_jax.config.checks import one_of
-from mixer_jax.config.extensions import is_extension, resolve
+from mixer_jax.config.extensions import is_extension, resolve_function
 from mixer_jax.errors import ConfigError
 from mixer_jax.evaluators import accuracy, fewshot
 from mixer_jax.evaluators.evaluator import Context, Evaluator, Factory
@@ -42,7 +41,7 @@ def choose(config: ConfigDict) -> Chosen:
     metrics: list[str] | None = []
     for name in names:
         if is_extension(name):
-            factories[name], metrics = _extension(name), None
+            factories[name], metrics = resolve_function("config.eval.evaluators", name), None
         else:
             module = _BUILT_IN[one_of("config.eval.evaluators: name", name, _BUILT_IN)]
             factories[name] = module.make
@@ -75,10 +74,3 @@ def check_best(config: ConfigDict, metrics: list[str]) -> None:
     """Raises a ConfigError if config.checkpoint.best is set, and none of the metrics "<evaluator>/<metric>"."""
     if config.checkpoint.best:
         one_of("config.checkpoint.best", config.checkpoint.best, [f"eval/{metric}" for metric in metrics])
-
-
-def _extension(name: str) -> Callable:
-    factory = resolve("config.eval.evaluators", name)
-    if not callable(factory):
-        raise ConfigError(f"config.eval.evaluators: {name} is {factory!r}; expected a function of a Context")
-    return factory

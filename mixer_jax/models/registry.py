@@ -99,7 +99,10 @@ def _extension(name: str) -> Family:
     if isinstance(found, Family):
         return found
     if isinstance(found, type) and issubclass(found, Family):
-        return cast(Callable[[], Family], found)()  # a subclass takes no arguments
+        try:
+            return cast(Callable[[], Family], found)()
+        except TypeError as error:
+            raise ConfigError(f"config.model.name={name!r} cannot be made without arguments: {error}") from error
     if isinstance(found, type) and issubclass(found, nn.Module):
         return Family(found, name)
     raise ConfigError(f"config.model.name={name!r} is {found!r}; expected a Flax module or a mixer_jax Family")
