@@ -6,4 +6,4 @@ cd "$(dirname "$0")/.."
 source launch/environment.sh
 make_environment test
 # A file's tests stay in one process, because they share what they prepare.
-exec .venv/bin/python -m pytest --numprocesses=2 --dist=loadfile "$@"
+exec .venv/bin/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder "$@"

@@ -1,9 +1,15 @@
 """The package as a library: its names, what importing it leaves alone, and settings of JAX that are not a run's."""
 
+import contextlib
+import dataclasses
+import io
 import logging
 import os
+import pathlib
+import signal
 import subprocess
 import sys
+import threading
 
 import cv2
 import jax
@@ -30,18 +36,47 @@ def jax_free():
     return {name: value for name, value in os.environ.items() if not name.startswith(("JAX_DEFAULT", "JAX_ENABLE"))}
 
 
+SHORT = {"steps": 12, "schedule.warmup_steps": 2, "model.num_blocks": 1, "model.dropout": 0.1, "model.stoch_depth": 0.1}
+
+
+@dataclasses.dataclass
+class Run:
+    """A short run of the digits, trained from Python in a side thread, where nobody had set up logging."""
+
+    workdir: pathlib.Path
+    result: object
+    shown: str
+    handler: object  # of SIGTERM, as the run left it
+
+
 @pytest.fixture(scope="module")
 def trained_run(tmp_path_factory):
-    """A short run of the digits, trained from Python."""
-    workdir = tmp_path_factory.mktemp("run")
-    config = mixer_jax.load_config("digits", {"steps": 12, "schedule.warmup_steps": 2, "model.num_blocks": 1})
-    assert mixer_jax.train(config, str(workdir)).step == 12
-    return workdir
+    workdir, seen = tmp_path_factory.mktemp("run"), {}
+    logger, stderr = logging.getLogger("mixer_jax"), io.StringIO()
+    before = (logger.handlers, logger.level)
+    logger.handlers, logger.level = [], logging.NOTSET
+
+    def train():
+        seen["result"] = mixer_jax.train(mixer_jax.load_config("digits", SHORT), str(workdir))
+
+    thread = threading.Thread(target=train)
+    with contextlib.redirect_stderr(stderr):
+        thread.start()
+        thread.join()
+    assert (logger.handlers, logger.level) == ([], logging.NOTSET)
+    logger.handlers, logger.level = before
+    return Run(workdir, seen["result"], stderr.getvalue(), signal.getsignal(signal.SIGTERM))
+
+
+def test_a_run_in_a_side_thread_shows_its_progress_and_leaves_the_signals_alone(trained_run):
+    assert (trained_run.result.step, trained_run.result.signal) == (12, None)
+    assert "step 12/12 (100.0%): loss" in trained_run.shown
+    assert trained_run.handler == signal.getsignal(signal.SIGTERM)
 
 
 def test_a_trained_model_is_applied_to_images_of_any_size(trained_run):
-    trained = mixer_jax.load_trained(trained_run)
-    assert (trained.class_names(), trained.workdir) == (list("0123456789"), trained_run)
+    trained = mixer_jax.load_trained(trained_run.workdir)
+    assert (trained.class_names(), trained.workdir) == (list("0123456789"), trained_run.workdir)
     image = np.arange(8 * 8 * 3, dtype=np.uint8).reshape(8, 8, 3)
     encoded = cv2.imencode(".png", image[..., ::-1])[1].tobytes()
     logits = trained.logits([image, encoded, np.zeros((31, 17, 3), np.uint8)])
@@ -52,22 +87,12 @@ def test_a_trained_model_is_applied_to_images_of_any_size(trained_run):
 
 
 def test_a_copied_checkpoint_is_enough_to_predict(trained_run, tmp_path):
-    (tmp_path / "copied").symlink_to(trained_run / "checkpoints" / "12")
+    (tmp_path / "copied").symlink_to(trained_run.workdir / "checkpoints" / "12")
     trained = mixer_jax.load_trained(str(tmp_path / "copied"))
     assert trained.class_names() == list("0123456789")
     run = saved.read_run(tmp_path / "copied")
     assert run["class_names"] == list("0123456789")
     assert run["environment"]["jax"] == jax.__version__
-
-
-def test_a_run_shows_its_progress_where_nobody_has_set_up_logging(tiny_config, tmp_path, monkeypatch, capsys):
-    logger = logging.getLogger("mixer_jax")
-    monkeypatch.setattr(logger, "handlers", [])
-    monkeypatch.setattr(logger, "level", logging.NOTSET)
-    tiny_config.steps, tiny_config.schedule.warmup_steps = 5, 1
-    mixer_jax.train(tiny_config, tmp_path)
-    assert "step 5/5 (100.0%): loss" in capsys.readouterr().err
-    assert (logger.handlers, logger.level) == ([], logging.NOTSET)
 
 
 def test_unknown_names_are_attribute_errors():
@@ -111,18 +136,11 @@ AMBIENT = {
 }
 
 
-def test_jaxs_settings_do_not_change_a_run(tmp_path):
-    program = """
-import sys, mixer_jax
-changes = {"steps": 6, "schedule.warmup_steps": 2, "model.num_blocks": 1}
-changes |= {"model.dropout": 0.1, "model.stoch_depth": 0.1}
-mixer_jax.train(mixer_jax.load_config("digits", changes), sys.argv[1])
-"""
-    for name, environment in (("plain", {}), ("ambient", AMBIENT)):
-        done = python(program.replace("sys.argv[1]", repr(str(tmp_path / name))), **environment)
-        assert done == ""
-    config = mixer_jax.load_config("digits", {"steps": 6, "schedule.warmup_steps": 2, "model.num_blocks": 1})
-    assert_bit_identical(saved_state(config, tmp_path / "plain", 6), saved_state(config, tmp_path / "ambient", 6))
+def test_jaxs_settings_do_not_change_a_run(trained_run, tmp_path):
+    program = f"import mixer_jax; mixer_jax.train(mixer_jax.load_config('digits', {SHORT}), {str(tmp_path)!r})"
+    python(program, **AMBIENT)
+    config = mixer_jax.load_config("digits", SHORT)
+    assert_bit_identical(saved_state(config, trained_run.workdir, 12), saved_state(config, tmp_path, 12))
 
 
 def test_a_key_is_threefrys_whatever_jaxs_default_is():
@@ -131,13 +149,11 @@ def test_a_key_is_threefrys_whatever_jaxs_default_is():
         np.testing.assert_array_equal(jax.random.key_data(rng.key(3, "dropout", 5)), expected)
 
 
-def test_a_precision_of_products_that_a_run_did_not_have_is_refused(tiny_config, tmp_path):
-    tiny_config.steps, tiny_config.schedule.warmup_steps = 4, 1
-    mixer_jax.train(tiny_config, tmp_path)
-    assert saved.read_run(tmp_path)["settings"] == {"jax_default_matmul_precision": None}
+def test_a_precision_of_products_that_a_run_did_not_have_is_refused(trained_run):
+    assert saved.read_run(trained_run.workdir)["settings"] == {"jax_default_matmul_precision": None}
     expected = "JAX's setting jax_default_matmul_precision is 'highest' here, and was None in the run of"
     with jax.default_matmul_precision("highest"), pytest.raises(ConfigError, match=expected):
-        mixer_jax.train(tiny_config, tmp_path)
+        mixer_jax.train(mixer_jax.load_config("digits", SHORT), trained_run.workdir)
 
 
 def test_a_run_is_extended_with_its_optimizer(tiny_config, tmp_path):

@@ -137,16 +137,7 @@ def test_a_config_is_loaded_with_changed_keys():
             mixer_jax.load_config("digits", changes)
 
 
-def test_keys_that_may_be_none_are_set_to_it(tmp_path):
-    unset = ("--config.checkpoint.best=None", "--config.epochs=None", "--config.data.data_dir=~/x")
-    short = ("--config.steps=1", "--config.schedule.warmup_steps=0", "--config.data.data_dir=None")
-    result = run("--config=digits", f"--workdir={tmp_path}", *unset, *short)
-    assert result.returncode == 0, result.stderr
-    config = json.loads((tmp_path / "config.json").read_text())
-    assert (config["checkpoint"]["best"], config["epochs"], config["data"]["data_dir"]) == (None, None, None)
-
-
-def test_the_home_directory_is_meant_by_a_tilde_in_flags_and_keys(tmp_path):
+def test_a_tilde_is_the_home_directory_and_none_unsets_a_key(tmp_path):
     (tmp_path / "images" / "train" / "one").mkdir(parents=True)
     (tmp_path / "images" / "train" / "two").mkdir()
     for folder in ("one", "two"):
@@ -163,10 +154,20 @@ def test_the_home_directory_is_meant_by_a_tilde_in_flags_and_keys(tmp_path):
         "--config.batch_size=4",
         "--config.eval.batch_size=4",
     )
-    options = ("--config.checkpoint.best=None", *keys, *short)
+    unset = (
+        "--config.checkpoint.best=None",
+        "--config.epochs=None",
+        "--config.steps=None",
+        "--config.data.data_dir=None",
+    )
+    options = (*unset, *keys, *short)
     result = run("--config=digits", "--workdir=~/päth with space/run", *options, cwd=tmp_path, env=environment)
     assert result.returncode == 0, result.stderr
-    assert (tmp_path / "päth with space" / "run" / "checkpoints" / "1").is_dir()
+    workdir = tmp_path / "päth with space" / "run"
+    assert (workdir / "checkpoints" / "1").is_dir()
+    config = json.loads((workdir / "config.json").read_text())
+    assert (config["checkpoint"]["best"], config["epochs"], config["data"]["data_dir"]) == (None, None, None)
+    assert config["steps"] == 1  # the last one counts
     assert not (tmp_path / "~").exists()
 
 
