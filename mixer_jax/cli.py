@@ -42,6 +42,8 @@ def parse_flags(argv: list[str]) -> list[str]:
         fail(error)
     except AttributeError as error:
         _refuse_misspelt_key(error)
+        if error.name == "get_config":
+            fail("--config: the file is no recipe; expected a function get_config in it")
         raise
     except flags.IllegalFlagValueError as error:
         text, _, refused = str(error).strip().rpartition("ConfigError: ")

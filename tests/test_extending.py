@@ -6,13 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from mixer_jax.config import recipes
 from mixer_jax.config.extensions import is_extension, resolve
 from mixer_jax.data import transforms
 from mixer_jax.errors import ConfigError, RunError
+from mixer_jax.evaluators.evaluator import Evaluator
 from mixer_jax.training.program import build_program
+from mixer_jax.training.run import train
 
 DOC = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
 
@@ -121,3 +126,123 @@ def test_what_an_extension_itself_raises_is_not_hidden(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match="No module named 'nothing_of_that_name'"):
         resolve("config.model.name", "broken_part:Model")
+
+
+class Labelled:
+    """Ten grey images whose last label is no class."""
+
+    num_classes, class_names = 10, tuple("0123456789")
+
+    def __init__(self, split, data_dir):
+        del split, data_dir
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        return {"image": np.zeros((8, 8, 3), np.uint8), "label": index if index < 9 else 10}
+
+    def describe(self, index):
+        return f"image {index}"
+
+
+class Misnamed(Labelled):
+    class_names = ("one", "two")
+
+
+class Empty(Labelled):
+    def __len__(self):
+        return 0
+
+
+class Eleven(nn.Module):
+    num_classes: int | None
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images, *, train=False, intermediates=False):
+        return nn.Dense(11)(images.reshape(len(images), -1))
+
+
+class Normed(nn.Module):
+    num_classes: int | None
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, images, *, train=False, intermediates=False):
+        return nn.BatchNorm(use_running_average=not train)(images).mean(axis=(1, 2))
+
+
+def returns_none(context):
+    del context
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("data.source", f"{__name__}:Misnamed", "has 10 classes, and 2 class_names"),
+        ("data.source", f"{__name__}:Empty", "holds no examples"),
+        ("model", {"name": f"{__name__}:Eleven"}, r"returns .*\(1, ?11\).*; expected logits of shape \(1, 10\)"),
+        ("model", {"name": f"{__name__}:Normed"}, "has the variables batch_stats, params; expected params alone"),
+        ("eval.evaluators", (f"{__name__}:returns_none",), "returned None; expected Evaluators by name"),
+    ],
+)
+def test_what_an_extension_returns_is_checked_before_anything_is_trained(tiny_config, key, value, message):
+    if key == "model":
+        tiny_config.model = value
+    else:
+        recipes.set_key(tiny_config, key, value)
+    with pytest.raises(ConfigError, match=message):
+        build_program(tiny_config)
+
+
+def test_a_label_that_is_no_class_is_named(tiny_config):
+    tiny_config.data.source = f"{__name__}:Labelled"
+    source = build_program(tiny_config).sources["train"]
+    assert source[3]["label"] == 3
+    with pytest.raises(RunError, match="image 9 has label 10; expected 0 to 9"):
+        source[9]
+
+
+def answers(*values):
+    """What makes an evaluator `own` with the metric `mean`, which gives one of these after another."""
+    given = iter(values)
+    return lambda context: {"own": Evaluator(("mean",), lambda state, interrupted: next(given))}
+
+
+def failing(context):
+    def measure(state, interrupted):
+        raise ValueError("a fault of the user's own")
+
+    return {"own": Evaluator(("mean",), measure)}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (({},), r"the evaluator own returned the metrics \[\]; expected \['mean'\]"),
+        (({"mean": "0.5"},), "the evaluator own returned mean='0.5'; expected a number"),
+        (({"mean": 1j},), "the evaluator own returned mean=1j; expected a number"),
+        (({"other": 0.5},), r"returned the metrics \['other'\]; expected \['mean'\]"),
+        (None, "a fault of the user's own"),
+    ],
+)
+def test_an_evaluator_that_fails_costs_no_trained_step(tiny_config, tmp_path, monkeypatch, values, message):
+    monkeypatch.setattr(sys.modules[__name__], "own", answers(*values) if values else failing, raising=False)
+    tiny_config.eval.evaluators = (f"{__name__}:own",)
+    tiny_config.checkpoint.best = None
+    tiny_config.steps, tiny_config.eval.every, tiny_config.checkpoint.every = 8, 3, 100
+    with pytest.raises((RunError, ValueError), match=message):
+        train(tiny_config, tmp_path)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["3"]
+
+
+def test_a_metric_that_is_no_number_is_never_the_best(tiny_config, tmp_path, monkeypatch):
+    values = [{"mean": 0.9}, {"mean": float("nan")}, {"mean": 0.8}]
+    monkeypatch.setattr(sys.modules[__name__], "own", answers(*values), raising=False)
+    tiny_config.eval.evaluators = (f"{__name__}:own",)
+    tiny_config.checkpoint.best, tiny_config.checkpoint.keep = "eval/own/mean", 1
+    tiny_config.steps, tiny_config.eval.every, tiny_config.checkpoint.every = 9, 3, 3
+    tiny_config.schedule.warmup_steps = 1
+    train(tiny_config, tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["3", "9"]

@@ -47,5 +47,7 @@ def _summary(result: run.Result) -> str:
     if result.signal:
         saved = f"saved {result.checkpoint}" if result.checkpoint else "nothing to save yet"
         return f"interrupted at step {result.step}; {saved}; the same command resumes"
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in result.metrics.items() if name.endswith("top1"))
+    accuracies = {name: value for name, value in result.metrics.items() if name.endswith("top1")}
+    shown = list((accuracies or result.metrics).items())[:5]
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in shown)
     return f"finished step {result.step}: {scores or 'not evaluated'}; checkpoint {result.checkpoint}"

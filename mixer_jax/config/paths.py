@@ -1,5 +1,6 @@
 """What a path in a flag, a key or an argument means: one rule for all of them."""
 
+import os
 from pathlib import Path
 
 from mixer_jax.errors import ConfigError
@@ -15,6 +16,8 @@ def local_path(name: str, value: str | Path) -> Path:
     Raises:
       ConfigError: it is a URL, empty, or of the home of a user who is not there.
     """
+    if not isinstance(value, (str, os.PathLike)):
+        raise ConfigError(f"{name}={value!r}; expected a path")
     text = str(value)
     if "://" in text:
         raise ConfigError(f"{name}={text} is no local path; a local or mounted folder is needed")

@@ -27,7 +27,7 @@ def names() -> list[str]:
     return sorted(path.stem for path in folder().glob("*.py") if path.stem not in _SHARED | {"__init__"})
 
 
-def find(config: str) -> str:
+def find(config: str | Path) -> str:
     """Returns a recipe as path[:argument].
 
     Args:
@@ -37,7 +37,9 @@ def find(config: str) -> str:
     Raises:
       ConfigError: there is no such file and no such recipe.
     """
-    name, colon, argument = config.partition(":")
+    if not isinstance(config, (str, Path)) or "://" in str(config):
+        raise ConfigError(f"--config={config}; expected the name of a recipe, or a path of this machine")
+    name, colon, argument = str(config).partition(":")
     path = Path(name).expanduser() if name.startswith("~") else Path(name)
     if path.is_file():
         return f"{path}{colon}{argument}"
@@ -52,7 +54,7 @@ def find(config: str) -> str:
     raise ConfigError(f"--config={config}: there is no such file, and no recipe has that name; {suggest(name, known)}")
 
 
-def load(config: str, changes: Mapping[str, object] | None = None) -> ConfigDict:
+def load(config: str | Path, changes: Mapping[str, object] | None = None) -> ConfigDict:
     """Returns the config of a recipe.
 
     Args:
@@ -66,7 +68,10 @@ def load(config: str, changes: Mapping[str, object] | None = None) -> ConfigDict
       ConfigError: there is no such recipe or key, or a value is of another type than the key's.
     """
     path, colon, argument = find(config).partition(":")
-    loaded = _import(path).get_config(*[argument] * bool(colon))
+    module = _import(path)
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"{path} is no recipe; expected a function get_config in it")
+    loaded = module.get_config(*[argument] * bool(colon))
     for key, value in (changes or {}).items():
         check_key(loaded, key)
         set_key(loaded, key, value)

@@ -17,7 +17,7 @@ from mixer_jax.config.paths import local_path, path_or_url
 from mixer_jax.data import vtab
 from mixer_jax.data.decode import EXTENSIONS, ImageError
 from mixer_jax.data.tfds import SPLIT_KEYS, Tfds
-from mixer_jax.errors import ConfigError
+from mixer_jax.errors import ConfigError, RunError
 
 logger = logging.getLogger("mixer_jax")
 
@@ -108,22 +108,41 @@ def open_source(source: str, *, split: str, data_dir: str | None, num_classes: i
     if kind == "tfds" and name:
         return Tfds(name, split=split, data_dir=data_dir)
     if kind == "folder" and name:
-        return Folder(str(local_path("config.data.source=folder", name)), split=split)
+        return Folder(str(local_path("config.data.source: folder", name)), split=split)
     if kind == "vtab" and name:
         return vtab.open_task(name, split=split, data_dir=data_dir)
     if kind not in _PREFIXES and is_extension(source):
-        return _checked(source, resolve_function("config.data.source", source)(split=split, data_dir=data_dir))
+        return Own(source, resolve_function("config.data.source", source)(split=split, data_dir=data_dir))
     raise ConfigError(f"config.data.source={source!r} is unknown; known: {', '.join(_KINDS)}")
 
 
-def _checked(source: str, opened: Source) -> Source:
-    """Returns what a function of the user's own has opened; raises a ConfigError if it is no `Source`."""
-    lacking = [name for name in _OF_A_SOURCE if not hasattr(opened, name)]
-    if lacking:
-        raise ConfigError(
-            f"config.data.source={source!r} returned a {type(opened).__name__} without {', '.join(lacking)}"
-        )
-    return opened
+class Own:
+    """A data set of the user's own: checked when it is opened, and its labels when they are read."""
+
+    def __init__(self, source: str, opened: Source):
+        key = f"config.data.source={source!r}"
+        if lacking := [name for name in _OF_A_SOURCE if not hasattr(opened, name)]:
+            raise ConfigError(f"{key} returned a {type(opened).__name__} without {', '.join(lacking)}")
+        if len(opened) < 1:
+            raise ConfigError(f"{key} holds no examples")
+        if len(opened.class_names) != opened.num_classes:
+            raise ConfigError(f"{key} has {opened.num_classes} classes, and {len(opened.class_names)} class_names")
+        self._opened = opened
+        self.num_classes, self.class_names = opened.num_classes, tuple(map(str, opened.class_names))
+
+    def __len__(self) -> int:
+        return len(self._opened)
+
+    def __getitem__(self, index: int) -> dict:
+        record = self._opened[index]
+        label = record.get("label")
+        if not isinstance(label, (int, np.integer)) or not 0 <= label < self.num_classes:
+            raise RunError(f"{self.describe(index)} has label {label!r}; expected 0 to {self.num_classes - 1}")
+        return record
+
+    def describe(self, index: int) -> str:
+        """Returns what the user's own data set calls an example."""
+        return self._opened.describe(index)
 
 
 class Digits:

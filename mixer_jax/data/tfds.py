@@ -107,7 +107,7 @@ def _prepared_builder(name: str, data_dir: str | None):
     try:
         # The format is not asked for here: where another one lies on disk, TFDS's errors do not say what to do.
         builder = tfds.builder(name, data_dir=data_dir)
-    except (ValueError, AssertionError) as error:  # of the name or config, and of the version
+    except (ValueError, AssertionError, ImportError) as error:  # of the name or config, the version, or of a URL
         reason = str(error).strip().splitlines()[0].rstrip(" .:")
         raise ConfigError(
             f"{key} cannot be opened: {reason}; expected <name>[/<config>][:<version>] of a data set that TFDS knows "

@@ -1,6 +1,7 @@
 """What an evaluator is, and what one is made from."""
 
 import dataclasses
+import numbers
 from collections.abc import Callable, Iterator, Mapping
 
 import flax.linen as nn
@@ -8,6 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from mixer_jax.data.sources import Source
+from mixer_jax.errors import RunError
 from mixer_jax.steps.state import TrainState
 from mixer_jax.steps.types import Batch, Gather
 
@@ -26,6 +28,16 @@ class Evaluator:
 
     metrics: tuple[str, ...]
     measure: Callable[[TrainState, Interrupted], Mapping[str, float]]
+
+
+def check_metrics(name: str, evaluator: Evaluator, values: object) -> None:
+    """Raises a RunError if an evaluator returned other metrics than it names, or values that are no real numbers."""
+    if not isinstance(values, Mapping) or set(values) != set(evaluator.metrics):
+        received = sorted(values) if isinstance(values, Mapping) else values
+        raise RunError(f"the evaluator {name} returned the metrics {received!r}; expected {sorted(evaluator.metrics)}")
+    for metric, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, numbers.Real):
+            raise RunError(f"the evaluator {name} returned {metric}={value!r:.80}; expected a number")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Evaluators by name, as config.eval.evaluators gives them."""
 
 import dataclasses
+from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
@@ -60,6 +61,8 @@ def make(chosen: Chosen, context: Context) -> dict[str, Evaluator]:
     evaluators: dict[str, Evaluator] = {}
     for name, factory in chosen.factories.items():
         made = factory(context)
+        if not isinstance(made, Mapping) or not all(isinstance(evaluator, Evaluator) for evaluator in made.values()):
+            raise ConfigError(f"config.eval.evaluators: {name} returned {made!r:.80}; expected Evaluators by name")
         if twice := evaluators.keys() & made.keys():
             raise ConfigError(
                 f"config.eval.evaluators: {name} calls an evaluator {min(twice)!r}, as another or a split is called"

@@ -40,9 +40,11 @@ def create_schedule(
       ConfigError: an unknown decay, a warm-up that does not end before the training, or a value out of range.
     """
     shape = _DECAYS[one_of("config.schedule.decay", decay, _DECAYS)]
-    if not 0 <= warmup_steps < total_steps:
+    if warmup_steps < 0:
+        raise ConfigError(f"config.schedule.warmup_steps={warmup_steps}; expected 0 or a positive number")
+    if warmup_steps >= total_steps:
         raise ConfigError(
-            f"config.schedule.warmup_steps={warmup_steps} must be at least 0 and less than the {total_steps} "
+            f"config.schedule.warmup_steps={warmup_steps} must be less than the {total_steps} "
             "training steps (config.steps or config.epochs)"
         )
     if learning_rate <= 0:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import jax
 
-from mixer_jax.evaluators.evaluator import Evaluator
+from mixer_jax.evaluators.evaluator import Evaluator, check_metrics
 from mixer_jax.steps.state import TrainState
 from mixer_jax.steps.types import Batch, TrainStep
 from mixer_jax.training.progress import TrainReport
@@ -75,7 +75,14 @@ def train(
         if not (evaluating or saving):
             continue
         with report.paused():
-            metrics = evaluate(state, evaluators, interrupted) if evaluating else {}
+            try:
+                metrics = evaluate(state, evaluators, interrupted) if evaluating else {}
+            except Exception:
+                # What is trained is saved first. Of several processes the others are still evaluating, and cannot help.
+                if jax.process_count() == 1:
+                    checkpoints.save(state, run={**run, "core_days": report.core_days}, metrics={})
+                    checkpoints.wait()
+                raise
             ending = ending or interrupted()
             if metrics:
                 writer.write_scalars(step, metrics)
@@ -93,9 +100,10 @@ def evaluate(state: TrainState, evaluators: dict[str, Evaluator], interrupted: C
     metrics: dict[str, float] = {}
     for title, evaluator in evaluators.items():
         values = evaluator.measure(state, interrupted)
-        if not values:
+        if not values and interrupted():
             logger.info("step %d: the evaluation is left, to save before the run ends", int(state.step))
             return {}
+        check_metrics(title, evaluator, values)
         metrics |= {f"eval/{title}/{name}": value for name, value in values.items()}
         logger.info("step %d: %s %s", int(state.step), title, _in_words(values))
     return metrics

@@ -17,6 +17,7 @@ from mixer_jax.runtime import numerics
 from mixer_jax.steps.state import TrainState
 from mixer_jax.training import start
 from mixer_jax.training.program import Program, build_program
+from mixer_jax.training.resume import check_settings
 from mixer_jax.workdir import layout
 from mixer_jax.workdir.checkpoints import Checkpoints
 
@@ -95,7 +96,10 @@ def _open(workdir: Path) -> tuple[ConfigDict, Checkpoints]:
         raise ConfigError(f"--workdir={workdir} holds no run; expected {directory} and {described}")
     checkpoints = Checkpoints(directory, keep=1, best=None, read_only=True)
     steps = checkpoints.steps()
-    saved = checkpoints.restore_run(steps[-1])["config"] if steps else json.loads(described.read_text())
+    run = checkpoints.restore_run(steps[-1]) if steps else {"config": json.loads(described.read_text())}
+    saved = run["config"]
+    if steps:
+        check_settings(numerics.settings(), run, directory)
     defaults = json.loads(base.get_config().to_json_best_effort())
     return ConfigDict(complete(saved, defaults)), checkpoints
 

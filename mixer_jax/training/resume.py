@@ -88,14 +88,19 @@ def check_other_run(init_from: str | None, workdir: Path) -> None:
         )
 
 
-def _check_same_run(record: dict, saved: dict, directory: Path, *, extend: bool) -> None:
-    """Raises a ConfigError if a checkpoint is another run's, or was computed under other settings of JAX."""
-    for name, here in record["settings"].items():
+def check_settings(settings: dict, saved: dict, directory: Path) -> None:
+    """Raises a ConfigError if JAX's settings are other than those of the run that a checkpoint was saved by."""
+    for name, here in settings.items():
         there = saved.get("settings", {}).get(name)  # of a run before it was recorded, what is JAX's default
         if here != there:
             raise ConfigError(
                 f"JAX's setting {name} is {here!r} here, and was {there!r} in the run of {directory}; set it as it was"
             )
+
+
+def _check_same_run(record: dict, saved: dict, directory: Path, *, extend: bool) -> None:
+    """Raises a ConfigError if a checkpoint is another run's, or was computed under other settings of JAX."""
+    check_settings(record["settings"], saved, directory)
     changed = _changed_keys(record["config"], saved["config"], ignore=_FREE_KEYS)
     of_length = {key for key in changed if key.split(".")[0] in _LENGTH_KEYS}
     if not changed or (extend and of_length == changed.keys()):

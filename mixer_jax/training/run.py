@@ -67,6 +67,8 @@ def train(config: ConfigDict, workdir: str | Path, *, extend: bool = False) -> R
         alone, or is in use by another run, or the processes that run this together differ.
       RunError: what the run writes cannot be written, or the loss or a gradient is not finite.
     """
+    if not hasattr(config, "to_json_best_effort"):
+        raise ConfigError(f"config={config!r:.80}; expected a config, such as mixer_jax.load_config('digits')")
     workdir = local_path("--workdir", workdir)
     record = {"config": json.loads(config.to_json_best_effort()), "settings": numerics.settings()}
     check_finite(record["config"])

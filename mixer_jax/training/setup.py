@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from mixer_jax.config.extensions import is_extension
 from mixer_jax.errors import ConfigError
 from mixer_jax.models import registry
 from mixer_jax.runtime import mesh
@@ -141,12 +142,27 @@ def _check_image_size(config: ConfigDict, model: nn.Module) -> None:
     size = config.data.image_size
     if type(size) is not int or size < 1:
         raise ConfigError(f"config.data.image_size={size!r}; expected an integer of at least 1")
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     try:
-        jax.eval_shape(model.init, jax.random.key(0), jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32))
+        variables = jax.eval_shape(model.init, jax.random.key(0), image)
+        if is_extension(config.model.name):
+            _check_own_model(config, model, variables, image)
+    except ConfigError:
+        raise
     except ValueError as error:
         raise ConfigError(
             f"config.data.image_size={size} is no size for config.model.name={config.model.name!r}: {error}"
         ) from error
+
+
+def _check_own_model(config: ConfigDict, model: nn.Module, variables: dict, image: jax.ShapeDtypeStruct) -> None:
+    """Raises a ConfigError if a model of the user's own has other variables than parameters, or other logits."""
+    key, expected = f"config.model.name={config.model.name!r}", (1, config.data.num_classes)
+    if set(variables) != {"params"}:
+        raise ConfigError(f"{key} has the variables {', '.join(sorted(variables))}; expected params alone")
+    logits = jax.eval_shape(model.apply, variables, image)
+    if getattr(logits, "shape", None) != expected:
+        raise ConfigError(f"{key} returns {logits!r:.80} of an image; expected logits of shape {expected}")
 
 
 def _abstract_batch(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> dict[str, jax.ShapeDtypeStruct]:

@@ -31,10 +31,10 @@ class Trained:
     """
 
     source: str
-    weights: Weights
-    config: dict | None = None
+    weights: Weights = dataclasses.field(repr=False)
+    config: dict | None = dataclasses.field(default=None, repr=False)
     workdir: Path | None = None
-    names: tuple[str, ...] | None = None
+    names: tuple[str, ...] | None = dataclasses.field(default=None, repr=False)
 
     def model(self) -> nn.Module:
         """Returns the model; it computes as in training, or in float32 where it is not known how that was."""
@@ -42,11 +42,11 @@ class Trained:
             return self.weights.create_model()
         return self.weights.create_model(dtype=self.config["model"]["dtype"])
 
-    def logits(self, images: Sequence[bytes | np.ndarray]) -> np.ndarray:
+    def logits(self, images: Sequence[bytes | np.ndarray] | np.ndarray | bytes) -> np.ndarray:
         """Applies the model to images, which are shown as in the evaluation of its training.
 
         Args:
-          images: encoded files, or uint8 (height, width, 3) of any sizes.
+          images: encoded files, or uint8 (height, width, 3) of any sizes; or one array of several.
 
         Returns:
           float32 (n, classes).
@@ -55,7 +55,11 @@ class Trained:
           ConfigError: the model has no head.
           ImageError: an image is neither of the two.
         """
-        self.require_head()
+        num_classes = self.require_head()
+        if isinstance(images, bytes) or (isinstance(images, np.ndarray) and images.ndim != 4):
+            raise ConfigError("logits expects a list of images; of one image, [image]")
+        if len(images) == 0:
+            return np.zeros((0, num_classes), np.float32)
         shown = [self._transform({"image": image, "label": -1})["image"] for image in images]
         return np.asarray(self._apply(self.weights.params, np.stack(shown)))
 

@@ -53,12 +53,12 @@ class Weights:
       entries: what became of each array, in the order of the tree; what was left over comes last.
     """
 
-    params: dict
+    params: dict = dataclasses.field(repr=False)
     model: dict
     image_size: int
     source: str
     layout: str
-    entries: tuple[Entry, ...]
+    entries: tuple[Entry, ...] = dataclasses.field(repr=False)
 
     @property
     def family(self) -> Family:

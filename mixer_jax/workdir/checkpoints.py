@@ -62,8 +62,10 @@ class Checkpoints:
         lower = best is not None and best.endswith("loss")
         if best:
 
-            def best_fn(metrics):  # of a checkpoint that was not evaluated, {}, it is the worst value there is
-                return metrics.get(best, math.inf if lower else -math.inf)
+            def best_fn(metrics):  # the worst there is of one that was not evaluated, {}, or whose metric is no number
+                worst = math.inf if lower else -math.inf
+                value = metrics.get(best, worst)
+                return worst if math.isnan(value) else value
 
             policy = AnyPreservationPolicy([policy, BestN(get_metric_fn=best_fn, reverse=lower, n=1)])
         if not read_only:
