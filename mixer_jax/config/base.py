@@ -6,6 +6,8 @@ done before.
 The defaults are the paper's common pre-training settings (section 3) where it states them.
 """
 
+import json
+
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
@@ -138,6 +140,11 @@ def get_config() -> ConfigDict:
     config.checkpoint.best = placeholder(str)
 
     return config.lock()
+
+
+def defaults() -> dict:
+    """Returns the base config as nested dicts of what JSON can hold, as checkpoints keep theirs."""
+    return json.loads(get_config().to_json_best_effort())
 
 
 def with_mode(config: ConfigDict, mode: str) -> ConfigDict:

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from mixer_jax.config.base import get_config as base_config
 from mixer_jax.config.checks import check_key, suggest
 from mixer_jax.config.compare import flatten
+from mixer_jax.config.paths import local_path
 from mixer_jax.errors import ConfigError
 
 _SHARED = {"base", "datasets"}  # what recipes of a checkout may import, and no recipes themselves
@@ -40,7 +41,7 @@ def find(config: str | Path) -> str:
     if not isinstance(config, (str, Path)) or "://" in str(config):
         raise ConfigError(f"--config={config}; expected the name of a recipe, or a path of this machine")
     name, colon, argument = str(config).partition(":")
-    path = Path(name).expanduser() if name.startswith("~") else Path(name)
+    path = local_path("--config", name) if name else Path()
     if path.is_file():
         return f"{path}{colon}{argument}"
     known = names()

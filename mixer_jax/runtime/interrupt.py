@@ -42,7 +42,7 @@ class InterruptRequest:
     def __enter__(self) -> "InterruptRequest":
         if threading.current_thread() is not threading.main_thread():
             return self
-        self._terminals = [file for file in (1, 2) if _is_terminal(file)]
+        self._terminals = [file for file in (1, 2) if os.isatty(file)]
         for number in _ASKING:
             ignored = signal.getsignal(number) is signal.SIG_IGN and number == signal.SIGHUP
             if not ignored and not (self._connected and number == signal.SIGTERM):
@@ -72,7 +72,7 @@ class InterruptRequest:
         self.signal = self.signal or signal.Signals(number)
         _set_handler(signal.SIGINT, self._previous[signal.SIGINT])
         for file in self._terminals:
-            if not _is_terminal(file):  # closed: what is written there would be an error, and cost the checkpoint
+            if not os.isatty(file):  # closed: what is written there would be an error, and cost the checkpoint
                 os.dup2(os.open(os.devnull, os.O_WRONLY), file)
         if number == signal.SIGINT and self._terminals:
             os.write(self._terminals[-1], _SAID)
@@ -83,10 +83,3 @@ class InterruptRequest:
 def _set_handler(number: int, handler: _Handler) -> None:
     if handler is not None:  # None: set by other than Python code, which cannot be set again
         signal.signal(number, handler)
-
-
-def _is_terminal(file: int) -> bool:
-    try:
-        return os.isatty(file)
-    except OSError:
-        return False

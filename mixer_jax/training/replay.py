@@ -100,8 +100,7 @@ def _open(workdir: Path) -> tuple[ConfigDict, Checkpoints]:
     saved = run["config"]
     if steps:
         check_settings(numerics.settings(), run, directory)
-    defaults = json.loads(base.get_config().to_json_best_effort())
-    return ConfigDict(complete(saved, defaults)), checkpoints
+    return ConfigDict(complete(saved, base.defaults())), checkpoints
 
 
 def _state_before(program: Program, checkpoints: Checkpoints, step: int, config: ConfigDict) -> TrainState:

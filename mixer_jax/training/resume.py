@@ -1,6 +1,5 @@
 """What a run starts from: the newest checkpoint of its work directory, if it is of the same run, or the beginning."""
 
-import json
 import logging
 from pathlib import Path
 
@@ -115,5 +114,5 @@ def _check_same_run(record: dict, saved: dict, directory: Path, *, extend: bool)
 
 def _changed_keys(config: dict, saved: dict, *, ignore: tuple[str, ...]) -> dict[str, tuple]:
     """Returns {key: (value here, value there)}; a key that one of them lacks counts as its default."""
-    defaults = json.loads(base.get_config().to_json_best_effort())
+    defaults = base.defaults()
     return differences(complete(config, defaults), complete(saved, defaults), ignore=ignore)

@@ -140,7 +140,8 @@ def load_trained(source: str | Path) -> Trained:
     if not folder.is_dir():
         return Trained(str(source), load_weights(source))
     found = saved.locate(folder)  # once: a run that is going on may save another in the meantime
-    run, config = saved.read_run(found), saved.read_config(found)
+    run = saved.read_run(found)
+    config = saved.config_of(run, found)
     return Trained(
         source=str(found),
         weights=from_config(saved.read_params(found), config, source=str(found)),

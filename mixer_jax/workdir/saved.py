@@ -1,7 +1,6 @@
 """Reading one checkpoint, of a run that may be going on, or a copy of its folder, on a host of any devices."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -74,10 +73,14 @@ def read_config(folder: Path) -> dict:
     Raises:
       ConfigError: as `read_run`.
     """
-    saved = read_run(folder)
-    if not isinstance(saved, dict) or not isinstance(saved.get("config"), dict):
-        raise ConfigError(f"{locate(folder)} holds no config of a run; expected a checkpoint of this project")
-    return complete(saved["config"], json.loads(base.get_config().to_json_best_effort()))
+    return config_of(read_run(folder), locate(folder))
+
+
+def config_of(run: object, checkpoint: Path) -> dict:
+    """Returns the config in what `read_run` has read of a checkpoint, complete; a ConfigError if there is none."""
+    if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
+        raise ConfigError(f"{checkpoint} holds no config of a run; expected a checkpoint of this project")
+    return complete(run["config"], base.defaults())
 
 
 @contextlib.contextmanager
