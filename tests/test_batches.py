@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from mixer_jax import rng
-from mixer_jax.data.batches import eval_batches, record_index, train_batches
+from mixer_jax.data.batches import NoneDecodableError, eval_batches, record_index, train_batches
 from mixer_jax.data.decode import ImageError
 from mixer_jax.errors import RunError
 
@@ -88,8 +88,9 @@ def train(source, *, transform=with_draws, seed=SEED, batch_size=BATCH, start=0,
     )
 
 
-def evaluate(source, *, transform=unchanged, batch_size=BATCH, threads=0, prefetch=2, **host):
-    return list(eval_batches(source, transform, batch_size=batch_size, threads=threads, prefetch=prefetch, **host))
+def evaluate(source, *, transform=unchanged, batch_size=BATCH, threads=0, prefetch=2, undecodable=None, **host):
+    reading = {"batch_size": batch_size, "threads": threads, "prefetch": prefetch, **host}
+    return list(eval_batches(source, transform, undecodable=[] if undecodable is None else undecodable, **reading))
 
 
 def joined(batches_of_hosts):
@@ -383,9 +384,28 @@ class TestEvalBatches:
         assert_same(evaluate(source), evaluate(source))
 
     @pytest.mark.parametrize("threads", [0, 4])
-    def test_an_image_that_cannot_be_decoded_is_an_error_that_names_it(self, threads):
-        with pytest.raises(RunError, match="number 5: record 5 is broken"):
-            evaluate(WithBroken(13, {5}), transform=decoded, threads=threads)
+    def test_padding_stands_where_images_cannot_be_decoded_and_they_are_known(self, threads):
+        broken, whole, undecodable = {0, 5, 12}, evaluate(Numbers(13)), []
+        received = evaluate(WithBroken(13, broken), transform=decoded, threads=threads, undecodable=undecodable)
+        assert undecodable == sorted(broken)
+        for number, (batch, expected) in enumerate(zip(received, whole, strict=True)):
+            assert batch.keys() == expected.keys()
+            for place in range(BATCH):
+                padded = number * BATCH + place in broken
+                for name in batch:
+                    np.testing.assert_array_equal(batch[name][place], 0 if padded else expected[name][place])
+
+    def test_each_host_knows_those_of_its_share(self):
+        shares = ([], [])
+        for host, undecodable in enumerate(shares):
+            evaluate(WithBroken(13, {1, 4, 7}), transform=decoded, undecodable=undecodable, host=host, hosts=2)
+        per_host = BATCH // 2
+        assert [[n // per_host % 2 for n in share] for share in shares] == [[0] * len(shares[0]), [1] * len(shares[1])]
+        assert sorted([*shares[0], *shares[1]]) == [1, 4, 7]
+
+    def test_where_no_image_can_be_decoded_it_is_an_error(self):
+        with pytest.raises(NoneDecodableError, match="none of the 5 images can be decoded; the last: record 4 is bro"):
+            evaluate(WithBroken(5, range(5)), transform=decoded)
 
 
 ROOT = Path(__file__).parents[1]

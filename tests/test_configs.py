@@ -49,7 +49,16 @@ IMAGES = {
 STEPS = {"mixer_b16_i1k": 92_897, "mixer_s32_jft": 369_873, "mixer_b16_jft": 517_822, "mixer_h14_jft": 1_035_644}
 
 
-METRICS = ("loss", "top1", "grad_norm", "update_norm", "learning_rate", "replaced_images", "skipped_updates")
+METRICS = (
+    "loss",
+    "top1",
+    "grad_norm",
+    "update_norm",
+    "learning_rate",
+    "replaced_images",
+    "damaged_images",
+    "skipped_updates",
+)
 
 
 class Recorder(Mapping):
@@ -109,6 +118,7 @@ def test_recipe_builds_all_its_objects_and_reads_all_its_keys(name):
         "image": jax.ShapeDtypeStruct((8, config.data.image_size, config.data.image_size, 3), "uint8"),
         "label": jax.ShapeDtypeStruct((8,), "int32"),
         "replaced": jax.ShapeDtypeStruct((8,), "bool"),
+        "damaged": jax.ShapeDtypeStruct((8,), "bool"),
     }
     after, metrics = jax.eval_shape(program.train_step, shapes, batch)
     assert jax.tree.structure(after) == jax.tree.structure(shapes)

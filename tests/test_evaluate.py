@@ -59,7 +59,7 @@ def outputs(model, source, name, size=8, resize=9):
 
 def test_imagenet_counts_every_image_once(tmp_path, config):
     model = save_model(tmp_path / "digits.npz")
-    config.imagenet.source, config.imagenet.split = "digits", "test"
+    config.imagenet.source, config.imagenet.split, config.crop = "digits", "test", "resize"
     outcome = frozen.imagenet(model, config)
     logits, labels = outputs(model, sources.Digits("test"), "logits")
     order = np.argsort(-logits, axis=1)

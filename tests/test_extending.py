@@ -14,6 +14,7 @@ import pytest
 from mixer_jax.config import recipes
 from mixer_jax.config.extensions import is_extension, resolve
 from mixer_jax.data import transforms
+from mixer_jax.data.decode import Decoding
 from mixer_jax.errors import ConfigError, RunError
 from mixer_jax.evaluators.evaluator import Evaluator
 from mixer_jax.training.program import build_program
@@ -107,7 +108,7 @@ def halve(image):
 def test_a_transform_that_returns_another_size_is_named(tiny_config):
     name = f"{__name__}:halve"
     shown = {**tiny_config.data.evaluate.to_dict(), "transforms": (name,)}
-    transform = transforms.make_eval_transform(size=8, exif_orientation=False, **shown)
+    transform = transforms.make_eval_transform(size=8, decoding=Decoding(), **shown)
     source = build_program(tiny_config).sources["test"]
     with pytest.raises(RunError, match=rf"the transform {name} returned .*\(4, 8, 3\)\); expected .*\(8, 8, 3\)"):
         transform(source[0])

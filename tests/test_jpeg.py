@@ -10,7 +10,7 @@ from PIL import Image
 
 from mixer_jax.data import jpeg
 from mixer_jax.data.crops import inception_crop
-from mixer_jax.data.decode import ImageError, decode_crop, decode_image
+from mixer_jax.data.decode import ImageError, Picture, as_rgb
 
 SAMPLINGS = {
     name: getattr(cv2, f"IMWRITE_JPEG_SAMPLING_FACTOR_{name}") for name in ("444", "422", "420", "440", "411")
@@ -50,8 +50,13 @@ def boxes(height, width, count=12):
         yield top, left, int(rng.integers(1, height - top + 1)), int(rng.integers(1, width - left + 1))
 
 
+def by_opencv(encoded):
+    return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+
+
 def assert_boxes_are_those_of_the_whole(encoded, count=12):
-    whole = decode_image(encoded)
+    whole = by_opencv(encoded)
+    np.testing.assert_array_equal(as_rgb(encoded), whole)
     for top, left, height, width in boxes(*whole.shape[:2], count):
         seen = []
 
@@ -59,7 +64,7 @@ def assert_boxes_are_those_of_the_whole(encoded, count=12):
             seen.append(size)
             return box
 
-        box = decode_crop(encoded, choose)
+        box = Picture(encoded).crop(choose)
         np.testing.assert_array_equal(box, whole[top : top + height, left : left + width])
         assert seen == [whole.shape[:2]]
 
@@ -84,11 +89,12 @@ def test_boxes_are_those_of_the_whole(sampling, quality):
 @pytest.mark.parametrize("sampling", SAMPLINGS)
 def test_every_first_and_last_row_and_column(sampling):
     encoded = encode(40, 56, sampling)  # of subsampled colour, two and a half blocks by three and a half
-    whole = decode_image(encoded)
+    whole = by_opencv(encoded)
+    np.testing.assert_array_equal(as_rgb(encoded), whole)
     for edge in range(1, 40):
         for box in ((0, 0, edge, 56), (edge, 0, 40 - edge, 56), (0, 0, 40, edge), (0, edge, 40, 56 - edge)):
             top, left, height, width = box
-            received = decode_crop(encoded, lambda *_, box=box: box)
+            received = Picture(encoded).crop(lambda *_, box=box: box)
             np.testing.assert_array_equal(received, whole[top : top + height, left : left + width])
 
 
@@ -103,21 +109,21 @@ def test_every_first_and_last_row_and_column(sampling):
 )
 def test_region_c_decodes_what_is_common_by_itself(encoded, way, monkeypatch):
     def refuse(*_, **__):
-        raise AssertionError("decoded the whole image")
+        raise AssertionError("OpenCV decoded the whole image")
 
     assert_boxes_are_those_of_the_whole(encoded)
     if way == "region.c":
         assert jpeg.read_size(encoded) == (64, 48)
-        monkeypatch.setattr("mixer_jax.data.decode.decode_image", refuse)
-        assert decode_crop(encoded, lambda height, width: (3, 4, height // 2, width // 2)).shape == (32, 24, 3)
+        monkeypatch.setattr("mixer_jax.data.decode.cv2.imdecode", refuse)
+        assert Picture(encoded).crop(lambda height, width: (3, 4, height // 2, width // 2)).shape == (32, 24, 3)
 
 
 def test_rows_below_the_box_are_not_decoded(way):
     encoded = encode(160, 160, "444", 95)
     broken = encoded[: len(encoded) // 2] + bytes(len(encoded) // 2 - 2) + encoded[-2:]
     if way == "region.c":
-        box = decode_crop(broken, lambda *_: (0, 0, 32, 160))
-        np.testing.assert_array_equal(box, decode_image(encoded)[:32])
+        box = Picture(broken).crop(lambda *_: (0, 0, 32, 160))
+        np.testing.assert_array_equal(box, by_opencv(encoded)[:32])
 
 
 @pytest.mark.parametrize(
@@ -150,14 +156,14 @@ def test_cut_short(keep):
     thumbnail = b"\xff\xe1" + (len(encoded) + 2).to_bytes(2, "big") + encoded  # has an end of its own
     for file in (encoded[:keep], encoded[:2] + thumbnail + encoded[2 : keep + 2]):
         with pytest.raises(ImageError, match=f"{len(file)} bytes"):
-            decode_crop(file, lambda *_: (0, 0, 8, 8))
+            Picture(file).crop(lambda *_: (0, 0, 8, 8))
 
 
 def test_cut_anywhere_is_met_without_a_crash():
     encoded = encode(24, 24)
     for keep in range(len(encoded) - 2):
         with pytest.raises(ImageError):
-            decode_crop(encoded[:keep], lambda *_: (0, 0, 8, 8))
+            Picture(encoded[:keep]).crop(lambda *_: (0, 0, 8, 8))
 
 
 def test_noise_in_the_bytes_is_met_without_a_crash():
@@ -168,7 +174,7 @@ def test_noise_in_the_bytes_is_met_without_a_crash():
         for at in rng.integers(2, len(encoded), 3):
             noisy[at] = rng.integers(256)
         try:
-            box = decode_crop(bytes(noisy), lambda height, width: (0, 0, min(height, 8), min(width, 8)))
+            box = Picture(bytes(noisy)).crop(lambda height, width: (0, 0, min(height, 8), min(width, 8)))
         except ImageError:
             continue
         assert box.ndim == 3
@@ -176,8 +182,8 @@ def test_noise_in_the_bytes_is_met_without_a_crash():
 
 def test_threads_do_not_share_pixels():
     files = [encode(64, 64, seed=seed) for seed in range(8)]
-    expected = [inception_crop(decode_image(file), 32, np.random.default_rng(0)) for file in files]
+    expected = [inception_crop(Picture(as_rgb(file)), 32, np.random.default_rng(0)) for file in files]
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        crops = pool.map(lambda n: inception_crop(files[n % 8], 32, np.random.default_rng(0)), range(200))
+        crops = pool.map(lambda n: inception_crop(Picture(files[n % 8]), 32, np.random.default_rng(0)), range(200))
         for n, crop in enumerate(crops):
             np.testing.assert_array_equal(crop, expected[n % 8])

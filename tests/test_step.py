@@ -37,6 +37,7 @@ def batch(seed=0, size=BATCH):
         "image": noise.integers(0, 256, (size, SIZE, SIZE, 3), dtype=np.uint8),
         "label": noise.integers(0, CLASSES, size, dtype=np.int32),
         "replaced": np.arange(size) < 3,
+        "damaged": np.arange(size) < 2,
     }
 
 

@@ -52,6 +52,7 @@ def test_a_run_writes_its_metrics_config_events_and_checkpoints(tiny_config, tmp
             "train/top1",
             "train/grad_norm",
             "train/replaced_images",
+            "train/damaged_images",
             "train/update_norm",
             "train/learning_rate",
             "train/skipped_updates",
@@ -62,7 +63,7 @@ def test_a_run_writes_its_metrics_config_events_and_checkpoints(tiny_config, tmp
         assert line["train/img_sec_core"] > 0
     assert [line["train/core_days"] for line in trained] == sorted(line["train/core_days"] for line in trained)
     for line in evaluated:
-        assert set(line) == {"step", "eval/test/loss", "eval/test/top1", "eval/test/examples"}
+        assert set(line) == {"step", "eval/test/loss", "eval/test/top1", "eval/test/examples", "eval/test/undecodable"}
         assert line["eval/test/examples"] == 355
     assert {k: v for k, v in evaluated[-1].items() if k != "step"} == result.metrics
     assert result.core_days >= trained[-1]["train/core_days"]

@@ -10,6 +10,7 @@ import pytest
 
 from configs import digits
 from mixer_jax.data import imagenet
+from mixer_jax.data.decode import Decoding
 from mixer_jax.errors import ConfigError
 from mixer_jax.models import registry
 from mixer_jax.suites import record
@@ -55,7 +56,7 @@ def save_file(path, num_classes):
 def test_a_run_is_shown_images_as_in_its_training(run):
     model = load_trained(str(run))
     crop = {"size": 8, "crop": "resize", "resize": 9, "transforms": []}
-    assert model.eval_transform() == {**crop, "exif_orientation": False}
+    assert model.eval_transform() == {**crop, "decoding": Decoding()}
     assert (model.loss, model.workdir, model.model().dtype) == ("sigmoid", run, "float32")
     assert model.class_names() == list("0123456789")
     [checkpoint] = (run / "checkpoints").iterdir()
@@ -64,7 +65,7 @@ def test_a_run_is_shown_images_as_in_its_training(run):
 
 def test_a_file_is_shown_images_as_in_the_papers_table_3(tmp_path):
     model = save_file(tmp_path / "weights.npz", 10)
-    assert model.eval_transform() == {"size": 8, "crop": "resmall", "resize": 9, "exif_orientation": False}
+    assert model.eval_transform() == {"size": 8, "crop": "resmall", "resize": 9, "decoding": Decoding()}
     assert (model.loss, model.workdir, model.class_names()) == ("softmax", None, None)
 
 

@@ -15,23 +15,24 @@ from mixer_jax.data.crops import (
     random_resize_crop,
     random_resmall_crop,
     resize_crop,
-    resize_image,
     resmall_crop,
 )
+from mixer_jax.data.decode import Decoding, ImageError, Picture
 from mixer_jax.data.randaugment import rand_augment
-from mixer_jax.data.transforms import make_eval_transform, make_train_transform
+from mixer_jax.data.resize import resize_bilinear
+from mixer_jax.data.transforms import decoding_of, make_eval_transform, make_train_transform
 from mixer_jax.errors import ConfigError
 
 TRAIN = {
     "size": 24,
-    "exif_orientation": False,
+    "decoding": Decoding(),
     "crop": "inception",
     "resize": 32,
     "flip": True,
     "randaugment_layers": 2,
     "randaugment_magnitude": 15,
 }
-EVALUATE = {"size": 24, "exif_orientation": False, "crop": "resmall", "resize": 32}
+EVALUATE = {"size": 24, "decoding": Decoding(), "crop": "resmall", "resize": 32}
 
 
 def noise(*shape, seed=0):
@@ -49,7 +50,7 @@ class TestTrainTransform:
         image = noise(40, 50, 3)
         for seed in range(8):
             rng = np.random.default_rng(seed)
-            expected = rand_augment(horizontal_flip(inception_crop(image, 24, rng), rng), 2, 15, rng)
+            expected = rand_augment(horizontal_flip(inception_crop(Picture(image), 24, rng), rng), 2, 15, rng)
             result = make_train_transform(**TRAIN)({"image": image, "label": 3}, np.random.default_rng(seed))
             np.testing.assert_array_equal(result["image"], expected)
             assert result["label"] == 3
@@ -72,13 +73,13 @@ class TestTrainTransform:
         plain = {"crop": crop, "flip": False, "randaugment_layers": 0}
         image = noise(40, 50, 3)
         result = make_train_transform(**TRAIN | plain)({"image": image, "label": 0}, np.random.default_rng(3))
-        np.testing.assert_array_equal(result["image"], function(image, 32, 24, np.random.default_rng(3)))
+        np.testing.assert_array_equal(result["image"], function(Picture(image), 32, 24, np.random.default_rng(3)))
 
     def test_none_is_the_resized_image(self):
         plain = {"crop": "none", "flip": False, "randaugment_layers": 0}
         image = noise(40, 50, 3)
         result = make_train_transform(**TRAIN | plain)({"image": image, "label": 0}, np.random.default_rng(0))
-        np.testing.assert_array_equal(result["image"], resize_image(image, 24, 24))
+        np.testing.assert_array_equal(result["image"], resize_bilinear(image, 24))
 
     def test_equal_seeds_give_equal_images(self):
         transform = make_train_transform(**TRAIN)
@@ -102,7 +103,6 @@ class TestTrainTransform:
             ("crop", "inceptoin", "data.train.crop='inceptoin'.*'inception'"),
             ("crop", None, "data.train.crop='None'.*'none'"),
             ("flip", 1, "data.train.flip=1; expected True or False"),
-            ("exif_orientation", "yes", "data.exif_orientation='yes'; expected True or False"),
             ("randaugment_layers", -1, "data.train.randaugment_layers=-1;.* at least 0"),
             ("randaugment_layers", True, "data.train.randaugment_layers=True"),
             ("randaugment_magnitude", 31, "data.train.randaugment_magnitude=31;.* 0 to 30"),
@@ -150,7 +150,7 @@ def test_exif_orientation_is_ignored_unless_asked_for():
     quarter_turn[0x0112] = 6
     Image.fromarray(image).save(file, "PNG", exif=quarter_turn)
     for exif_orientation, expected in ((False, image), (True, np.rot90(image, -1))):
-        keys = {"exif_orientation": exif_orientation}
+        keys = {"decoding": Decoding(exif_orientation=exif_orientation)}
         ours, theirs = (
             [
                 make_train_transform(**TRAIN | keys)({"image": stored, "label": 3}, np.random.default_rng(0)),
@@ -170,3 +170,45 @@ def test_transforms_can_be_pickled():
     ):
         copy = pickle.loads(pickle.dumps(transform))
         np.testing.assert_array_equal(copy(example, *rngs())["image"], transform(example, *rngs())["image"])
+
+
+def test_decoding_is_that_of_the_keys():
+    keys = {"exif_orientation": True, "max_pixels": 20, "damaged": "refuse"}
+    assert decoding_of(keys) == Decoding(exif_orientation=True, max_pixels=20, refuse_damaged=True)
+    for key, value in (("exif_orientation", "yes"), ("max_pixels", 0), ("max_pixels", 1e6), ("damaged", "count")):
+        with pytest.raises(ConfigError, match=f"config.data.{key}={value!r}"):
+            decoding_of(keys | {key: value})
+
+
+def divides_by_zero(*_):
+    raise ZeroDivisionError("division by zero")
+
+
+def test_what_a_transform_raises_of_an_image_is_that_images_error(monkeypatch):
+    def too_large(*_, **__):
+        raise MemoryError
+
+    example = {"image": noise(40, 50, 3), "label": 0}
+    own = {"transforms": ("tests.test_transforms:divides_by_zero",)}
+    with pytest.raises(ImageError, match="the transform .*divides_by_zero: ZeroDivisionError: division by zero"):
+        make_train_transform(**TRAIN | own)(example, np.random.default_rng(0))
+    with pytest.raises(ImageError, match="the transform .*divides_by_zero: ZeroDivisionError: division by zero"):
+        make_eval_transform(**EVALUATE | own)(example)
+    monkeypatch.setattr("mixer_jax.data.resize.cv2.resize", too_large)
+    with pytest.raises(ImageError, match="augmentation: MemoryError"):
+        make_train_transform(**TRAIN)(example, np.random.default_rng(0))
+    with pytest.raises(ImageError, match="crop: MemoryError"):
+        make_eval_transform(**EVALUATE)(example)
+
+
+def test_a_damaged_jpeg_is_marked_or_refused(damaged_jpeg):
+    example = {"image": damaged_jpeg, "label": 0}
+    whole = {"crop": "none"}
+    assert make_train_transform(**TRAIN | whole)(example, np.random.default_rng(0))["damaged"]
+    whole_one = {"image": encode(noise(64, 64, 3), ".jpg"), "label": 0}
+    assert not make_train_transform(**TRAIN | whole)(whole_one, np.random.default_rng(0))["damaged"]
+    refusing = {"decoding": Decoding(refuse_damaged=True)}
+    with pytest.raises(ImageError, match="it is damaged, and config.data.damaged='refuse'"):
+        make_train_transform(**TRAIN | whole | refusing)(example, np.random.default_rng(0))
+    with pytest.raises(ImageError, match="it is damaged, and config.data.damaged='refuse'"):
+        make_eval_transform(**EVALUATE | refusing)(example)

@@ -133,8 +133,13 @@ def report(out, clock, every=2, stop=100, start=0, skipped=0, stop_on_nonfinite=
     return made
 
 
-def metrics_of(loss, replaced=0, skipped=0):
-    return {"loss": loss, "replaced_images": np.int32(replaced), "skipped_updates": np.int32(skipped)}
+def metrics_of(loss, replaced=0, skipped=0, damaged=0):
+    return {
+        "loss": loss,
+        "replaced_images": np.int32(replaced),
+        "damaged_images": np.int32(damaged),
+        "skipped_updates": np.int32(skipped),
+    }
 
 
 def test_metrics_are_fetched_without_waiting_for_them(clock):
@@ -178,18 +183,20 @@ def test_rates_leave_out_the_compilation_and_pauses_and_core_days_the_pauses(clo
     made.close()
 
 
-def test_replaced_images_are_counted_over_the_steps_of_a_report(clock, caplog):
+def test_replaced_and_damaged_images_are_counted_over_the_steps_of_a_report(clock, caplog):
     out = Collected()
     made = report(out, clock, every=3, stop=6)
     with caplog.at_level("INFO", logger="mixer_jax"):
         for number, replaced in enumerate((1, 0, 2, 0, 0, 0), start=1):
             clock.now += 1.0
-            made.step_done(number, metrics_of(np.float32(1), replaced))
+            made.step_done(number, metrics_of(np.float32(1), replaced, damaged=2 * replaced))
             made.flush()
     made.close()
     assert [out.written[step]["train/replaced_images"] for step in (3, 6)] == [3, 0]
-    assert "3 images replaced" in caplog.messages[0]
+    assert [out.written[step]["train/damaged_images"] for step in (3, 6)] == [6, 0]
+    assert "3 images replaced, 6 images damaged" in caplog.messages[0]
     assert "replaced" not in caplog.messages[1]
+    assert "damaged" not in caplog.messages[1]
 
 
 def test_the_first_report_of_a_single_step_has_no_rate(clock):

@@ -99,7 +99,7 @@ def _decodable(examples: list[dict]) -> tuple[list[dict], int]:
 
 def _chains(config: ConfigDict) -> dict[str, Callable]:
     """Returns what is done to an image, by name: without RandAugment, and as the config says."""
-    size = {"size": config.data.image_size, "exif_orientation": config.data.exif_orientation}
+    size = {"size": config.data.image_size, "decoding": transforms.decoding_of(config.data)}
     train = {**config.data.train}
     chains = {"crop and flip": train | {"randaugment_layers": 0}}
     if layers := train["randaugment_layers"]:

@@ -182,13 +182,14 @@ def _timed(work, compiled, batch: Batch, steps: int) -> float:
 
 def _random_batch(training: Training) -> Batch:
     """Returns a batch of noise; equal pixels draw less power, and let some matrix units run faster."""
-    image, label, replaced = (training.abstract_batch[name] for name in ("image", "label", "replaced"))
+    image, label = (training.abstract_batch[name] for name in ("image", "label"))
+    flags = [name for name in training.abstract_batch if name not in ("image", "label")]
 
     def batch(key):
         return {
             "image": jax.random.bits(key, image.shape, image.dtype),
             "label": jax.random.randint(key, label.shape, 0, training.model.num_classes, label.dtype),
-            "replaced": jnp.zeros(replaced.shape, replaced.dtype),
+            **{name: jnp.zeros(label.shape, bool) for name in flags},
         }
 
     shardings = {name: x.sharding for name, x in training.abstract_batch.items()}

@@ -40,8 +40,6 @@ def main(paths: list[str]) -> None:
     if _OUTPUT.value:
         print(f"wrote {_OUTPUT.value}")
     unreadable = [prediction for prediction in found if prediction.error]
-    for prediction in unreadable:
-        print(f"{prediction.file}: {prediction.error}", file=sys.stderr)
     if unreadable:
         print(f"{len(unreadable)} of {len(found)} images cannot be read", file=sys.stderr)
     if len(unreadable) == len(found):

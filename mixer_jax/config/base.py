@@ -51,6 +51,10 @@ def get_config() -> ConfigDict:
     config.data.num_classes = 1000  # those of the data set, and the width of the head
     config.data.image_size = 224  # pixels
     config.data.exif_orientation = False  # whether to turn images as their EXIF tag says; published figures do not
+    config.data.max_pixels = 178_956_970  # of an image; one that has more counts as undecodable
+    # JPEGs whose damage libjpeg fills by guessing: use them, counted as train/damaged_images, or refuse them as
+    # undecodable.
+    config.data.damaged = "use"
     # Processes that make the batches, or 0 for the main one; Python itself runs on one core of each. Their batches pass
     # through /dev/shm, which must hold about four of each process.
     config.data.workers = 0
@@ -119,6 +123,8 @@ def get_config() -> ConfigDict:
     config.eval.batch_size = 4096  # examples of a batch over all devices
     # Name in the metrics -> split of the source. A recipe replaces them all: config.eval.splits = {...}.
     config.eval.splits = ConfigDict({"test": "test"})
+    # Where images cannot be decoded: error, after the checkpoint is safe, or skip, counted as eval/<split>/undecodable.
+    config.eval.undecodable = "error"
     # What is measured: accuracy (and loss, of each of `splits`), fewshot (linear probes), package.module:name.
     config.eval.evaluators = ("accuracy",)
     config.eval.fewshot = ConfigDict()

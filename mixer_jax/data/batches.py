@@ -5,6 +5,7 @@ positions [t B, (t + 1) B); host h of H reads the h-th contiguous B / H of them.
 function of (seed, position).
 """
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Iterator
@@ -23,8 +24,13 @@ logger = logging.getLogger("mixer_jax")
 
 HostBatch = dict[str, np.ndarray]
 
+_UNDECODABLE = "undecodable"  # in a batch, until it is handed out
 _TASK = 8  # examples that a thread takes at a time: each change of hands costs as much as a small image
 _REPLACEMENTS = 10  # that are tried for an image: where so many in a row cannot be decoded, it is not the image
+
+
+class NoneDecodableError(RunError):
+    """No image of a data set can be decoded."""
 
 
 def record_index(position: int, *, size: int, seed: int) -> int:
@@ -59,7 +65,7 @@ def train_batches(
 
     Args:
       source: the training data.
-      transform: (record, generator) -> {"image": uint8 (height, width, 3), "label": int32}.
+      transform: (record, generator) -> {"image": uint8 (height, width, 3), "label": int32, ...}.
       seed: config.seed.
       batch_size: examples of a step, over all hosts; a multiple of `hosts`.
       start: first step.
@@ -71,8 +77,8 @@ def train_batches(
       prefetch: batches that each process holds ready or works on.
 
     Yields:
-      {"image": uint8 (batch_size / hosts, height, width, 3), "label": int32 (batch_size / hosts,), "replaced": bool
-      (batch_size / hosts,), True where another image stands}.
+      What the transform returns, stacked: {"image": uint8 (batch_size / hosts, height, width, 3), "label": int32
+      (batch_size / hosts,), ...}, and "replaced" bool (batch_size / hosts,), True where another image stands.
 
     Raises (while it yields):
       RunError: too many images in a row cannot be decoded, or a worker process died.
@@ -92,8 +98,11 @@ def eval_batches(
     workers: int = 0,
     threads: int,
     prefetch: int,
+    undecodable: list[int],
 ) -> Iterator[HostBatch]:
     """Yields this host's share of batches that hold every example exactly once, in order.
+
+    In the place of one whose image cannot be decoded stands padding.
 
     Args:
       source: the data to evaluate on.
@@ -104,17 +113,24 @@ def eval_batches(
       workers: as in `train_batches`.
       threads: as in `train_batches`.
       prefetch: as in `train_batches`.
+      undecodable: takes the numbers of the examples of this host's share whose images cannot be decoded.
 
     Yields:
-      As `train_batches`, with "mask" float32 (batch_size / hosts,), 0 for the padding of the last batch, in the place
-      of "replaced".
+      What the transform returns, stacked: {"image": uint8 (batch_size / hosts, height, width, 3), "label": int32
+      (batch_size / hosts,), ...}, and "mask" float32 (batch_size / hosts,), 0 for padding.
 
     Raises (while it yields):
-      RunError: an image cannot be decoded, and the message names it, or a worker process died.
+      NoneDecodableError: of no example of the source can the image be decoded.
+      RunError: a worker process died.
     """
     examples, count = _EvalExamples(source, transform), -(-len(source) // batch_size)
     batches = _HostBatches(examples, count=count, batch_size=batch_size, host=host, hosts=hosts, threads=threads)
-    return read_ahead(batches, start=0, workers=workers, prefetch=prefetch)
+    share = batch_size // hosts
+    with contextlib.closing(read_ahead(batches, start=0, workers=workers, prefetch=prefetch)) as read:
+        for number, batch in enumerate(read):
+            first = number * batch_size + host * share
+            undecodable += (first + np.flatnonzero(batch.pop(_UNDECODABLE))).tolist()
+            yield batch
 
 
 class _TrainExamples:
@@ -132,12 +148,13 @@ class _TrainExamples:
             try:
                 example = self._transform(self._source[index], rng.generator(self._seed, "augment", position))
             except ImageError as error:
-                self._report(index, error)
+                reason = error
+                self._report(index, reason)
             else:
                 return {**example, "replaced": np.bool_(replacement)}
         raise RunError(
             f"the images from position {position} on, {_REPLACEMENTS + 1} in a row, cannot be decoded; the last is "
-            f"{self._source.describe(index)}"
+            f"{self._source.describe(index)}: {reason}"
         )
 
     def _report(self, index: int, error: ImageError) -> None:
@@ -154,20 +171,25 @@ class _EvalExamples:
         self._transform = transform
 
     def __call__(self, position: int) -> dict:
-        if position < len(self._source):
-            return {**self._example(position), "mask": np.float32(1)}
-        return self._padding
-
-    def _example(self, index: int) -> dict:
+        if position >= len(self._source):
+            return {**self._padding, _UNDECODABLE: np.bool_(False)}
         try:
-            return self._transform(self._source[index])
-        except ImageError as error:
-            raise RunError(f"{self._source.describe(index)}: {error}") from error
+            example = self._transform(self._source[position])
+        except ImageError:
+            return {**self._padding, _UNDECODABLE: np.bool_(True)}
+        return {**example, "mask": np.float32(1), _UNDECODABLE: np.bool_(False)}
 
     @functools.cached_property
     def _padding(self) -> dict:
-        like = self._example(0)  # once: a large last batch may be padding for the most part
-        return {**{name: np.zeros_like(value) for name, value in like.items()}, "mask": np.float32(0)}
+        # Once: a large last batch may be padding for the most part.
+        for index in range(len(self._source)):
+            try:
+                like = self._transform(self._source[index])
+            except ImageError as error:
+                reason = error
+            else:
+                return {**{name: np.zeros_like(value) for name, value in like.items()}, "mask": np.float32(0)}
+        raise NoneDecodableError(f"none of the {len(self._source)} images can be decoded; the last: {reason}")
 
 
 class _HostBatches:

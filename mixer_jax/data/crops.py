@@ -1,9 +1,9 @@
 """Crops of one image, with or without a resize, and the mirror: each from any size to a square.
 
-Images are uint8 (H, W, 3) RGB arrays, or encoded where only a box of them is needed; all randomness comes from the
-NumPy generator that is passed in. The crops are those of google-research/big_vision `pp/ops_image.py`, called the
-reference below. Resizing is OpenCV's on uint8, within one grey level of the exact value, as is the reference, which
-truncates.
+All randomness comes from the NumPy generator that is passed in. The crops are those of google-research/big_vision
+`pp/ops_image.py`, called the reference below, and so are the two ways to resize: to a square bilinearly without
+antialiasing, to a shorter side by area averages. Both are on uint8, within one grey level of the exact value, as is the
+reference, which truncates.
 """
 
 import math
@@ -11,7 +11,8 @@ import math
 import cv2
 import numpy as np
 
-from mixer_jax.data.decode import as_rgb, decode_crop
+from mixer_jax.data.decode import Picture
+from mixer_jax.data.resize import resize_area, resize_bilinear
 
 _CROP_ATTEMPTS = 100  # default of tf.image.sample_distorted_bounding_box
 
@@ -44,7 +45,7 @@ def _sample_box(
 
 
 def inception_crop(
-    image: bytes | np.ndarray,
+    picture: Picture,
     size: int,
     rng: np.random.Generator,
     area: tuple[float, float] = (0.05, 1.0),
@@ -53,7 +54,7 @@ def inception_crop(
     """Crops a random box and resizes it, bilinearly and without antialiasing, to a square.
 
     Args:
-      image: encoded, of which only what the box needs is decoded, or uint8 (H, W), (H, W, 1) or (H, W, 3).
+      picture: the image, of which only what the box needs is decoded.
       size: side of the result, in pixels.
       rng: source of the box.
       area: range of the box's area, as a fraction of the image's.
@@ -64,40 +65,20 @@ def inception_crop(
 
     Source: "Going deeper with convolutions" (arXiv 1409.4842), Section 6.
     """
-    box = decode_crop(image, lambda height, width: _sample_box(height, width, rng, area, aspect))
-    return cv2.resize(box, (size, size), interpolation=cv2.INTER_LINEAR)
+    box = picture.crop(lambda height, width: _sample_box(height, width, rng, area, aspect))
+    return resize_bilinear(box, size)
 
 
-def resize_image(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Resizes by area averages along a side that shrinks, bilinearly along one that grows.
-
-    Args:
-      image: uint8 (H, W, 3), RGB.
-      height: of the result, in pixels.
-      width: of the result, in pixels.
-
-    Returns:
-      uint8 (height, width, 3), RGB; the image itself where it has that size.
-    """
-    # In two steps, because cv2.INTER_AREA is bilinear, with aliasing, as soon as one of the sides grows.
-    shrunk = min(image.shape[0], height), min(image.shape[1], width)
-    if image.shape[:2] != shrunk:
-        image = cv2.resize(image, shrunk[::-1], interpolation=cv2.INTER_AREA)
-    if image.shape[:2] != (height, width):
-        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    return image
-
-
-def resize_only(image: bytes | np.ndarray, size: int, _rng: np.random.Generator) -> np.ndarray:
+def resize_only(picture: Picture, size: int, _rng: np.random.Generator) -> np.ndarray:
     """Resizes to (size, size) without regard to the aspect ratio: the training "crop" without randomness."""
-    return resize_image(as_rgb(image), size, size)
+    return resize_bilinear(picture.rgb(), size)
 
 
-def pad_crop(image: bytes | np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
+def pad_crop(picture: Picture, size: int, rng: np.random.Generator) -> np.ndarray:
     """Pads with size // 8 zeros on each side and crops at random; for small images such as CIFAR's.
 
     Args:
-      image: as in `inception_crop`; resized to (size, size) first.
+      picture: the image; resized to (size, size) first.
       size: side of the result, in pixels.
       rng: source of the position.
 
@@ -105,7 +86,7 @@ def pad_crop(image: bytes | np.ndarray, size: int, rng: np.random.Generator) -> 
       uint8 (size, size, 3), RGB.
     """
     pad = size // 8
-    image = resize_image(as_rgb(image), size, size)
+    image = resize_bilinear(picture.rgb(), size)
     padded = cv2.copyMakeBorder(image, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=0)
     top, left = rng.integers(2 * pad + 1, size=2)
     return padded[top : top + size, left : left + size]
@@ -116,23 +97,31 @@ def horizontal_flip(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return cv2.flip(image, 1) if rng.random() < 0.5 else image
 
 
-def central_crop(image: np.ndarray, size: int) -> np.ndarray:
-    """Cuts (size, size) out of the centre; where that falls between two pixels, the upper left one."""
-    _check_crop(image, size)
-    top, left = (image.shape[0] - size) // 2, (image.shape[1] - size) // 2
-    return image[top : top + size, left : left + size]
+def central_box(height: int, width: int, size: int) -> tuple[int, int, int, int]:
+    """Returns top, left, height and width of the square of `size` in the centre of (height, width).
+
+    Where the centre falls between two pixels, it is the upper left one.
+
+    Raises:
+      ValueError: the square does not fit.
+    """
+    _check_crop(height, width, size)
+    return (height - size) // 2, (width - size) // 2, size, size
 
 
-def random_crop(image: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """Cuts (size, size) out of the image; every position is as likely as any other."""
-    _check_crop(image, size)
-    top, left = (int(rng.integers(side - size + 1)) for side in image.shape[:2])
-    return image[top : top + size, left : left + size]
+def random_box(height: int, width: int, size: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Returns top, left, height and width of a square of `size` in (height, width); every position is as likely.
+
+    Raises:
+      ValueError: the square does not fit.
+    """
+    _check_crop(height, width, size)
+    return int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1)), size, size
 
 
-def _check_crop(image: np.ndarray, size: int) -> None:
-    if size > min(image.shape[:2]):
-        raise ValueError(f"cannot crop {size}x{size} from a {image.shape[0]}x{image.shape[1]} image")
+def _check_crop(height: int, width: int, size: int) -> None:
+    if size > min(height, width):
+        raise ValueError(f"cannot crop {size}x{size} from a {height}x{width} image")
 
 
 def resize_crop(image: np.ndarray, resize: int, size: int) -> np.ndarray:
@@ -148,7 +137,7 @@ def resize_crop(image: np.ndarray, resize: int, size: int) -> np.ndarray:
 
     Source: arXiv 2105.01601, Appendix C ("resize-crop").
     """
-    return central_crop(resize_image(image, resize, resize), size)
+    return _cut(resize_bilinear(image, resize), *central_box(resize, resize, size))
 
 
 def resmall_crop(image: np.ndarray, resize: int, size: int) -> np.ndarray:
@@ -164,21 +153,15 @@ def resmall_crop(image: np.ndarray, resize: int, size: int) -> np.ndarray:
 
     Source: arXiv 2105.01601, Appendix C ("resmall-crop").
     """
-    return central_crop(_resize_small(image, resize), size)
+    resized = _resized_small(image, resize)
+    return resize_area(image, *resized, box=central_box(*resized, size))
 
 
-def _resize_small(image: np.ndarray, resize: int) -> np.ndarray:
-    # Float32 and half to even, as in the reference, so that the longer side agrees with it to the pixel.
-    factor = np.float32(resize) / np.float32(min(image.shape[:2]))
-    height, width = (int(np.rint(np.float32(side) * factor)) for side in image.shape[:2])
-    return resize_image(image, height, width)
-
-
-def random_resize_crop(image: bytes | np.ndarray, resize: int, size: int, rng: np.random.Generator) -> np.ndarray:
+def random_resize_crop(picture: Picture, resize: int, size: int, rng: np.random.Generator) -> np.ndarray:
     """Resizes to a square without regard to the aspect ratio, then crops at random: fine-tuning's crop.
 
     Args:
-      image: as in `inception_crop`.
+      picture: the image.
       resize: side of the square, in pixels.
       size: side of the result, in pixels.
       rng: source of the position.
@@ -188,9 +171,23 @@ def random_resize_crop(image: bytes | np.ndarray, resize: int, size: int, rng: n
 
     Source: "Big Transfer" (arXiv 1912.11370), Section 2.2.
     """
-    return random_crop(resize_image(as_rgb(image), resize, resize), size, rng)
+    return _cut(resize_bilinear(picture.rgb(), resize), *random_box(resize, resize, size, rng))
 
 
-def random_resmall_crop(image: bytes | np.ndarray, resize: int, size: int, rng: np.random.Generator) -> np.ndarray:
+def random_resmall_crop(picture: Picture, resize: int, size: int, rng: np.random.Generator) -> np.ndarray:
     """Resizes so that the shorter side has a given length, then crops at random; the rest is `random_resize_crop`'s."""
-    return random_crop(_resize_small(as_rgb(image), resize), size, rng)
+    image = picture.rgb()
+    resized = _resized_small(image, resize)
+    return resize_area(image, *resized, box=random_box(*resized, size, rng))
+
+
+def _resized_small(image: np.ndarray, resize: int) -> tuple[int, int]:
+    """Returns the height and width at which the shorter side of an image has a given length."""
+    # Float32 and half to even, as in the reference, so that the longer side agrees with it to the pixel.
+    factor = np.float32(resize) / np.float32(min(image.shape[:2]))
+    height, width = (int(np.rint(np.float32(side) * factor)) for side in image.shape[:2])
+    return height, width
+
+
+def _cut(image: np.ndarray, top: int, left: int, height: int, width: int) -> np.ndarray:
+    return image[top : top + height, left : left + width]

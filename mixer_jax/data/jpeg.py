@@ -1,7 +1,8 @@
-"""Decoding only the box of a JPEG that a crop needs. The pixels are, bit for bit, those of decoding all of it.
+"""Decoding a JPEG, or only the box of it that a crop needs; the pixels are, bit for bit, those of decoding all of it.
 
 libjpeg-turbo can do this, and no Python package hands it on: region.c does, which is built where a C compiler and
-libjpeg-turbo's headers are found when the project is installed. Elsewhere images are decoded whole.
+libjpeg-turbo's headers are found when the project is installed. Elsewhere OpenCV decodes images whole, and does not
+tell which are damaged.
 """
 
 import ctypes
@@ -55,7 +56,27 @@ def decode_box(encoded: bytes, top: int, left: int, height: int, width: int) -> 
     Returns:
       uint8 (height, width, 3), RGB; None where the decoder has anything to say about the file.
     """
+    pixels, damaged = _decode(encoded, top, left, height, width)
+    return None if damaged else pixels
+
+
+def decode_whole(encoded: bytes, height: int, width: int) -> tuple[np.ndarray | None, bool]:
+    """Decodes a JPEG of which `read_size` told the size.
+
+    Args:
+      encoded: the bytes of the file.
+      height: its rows, in pixels.
+      width: its columns, in pixels.
+
+    Returns:
+      uint8 (height, width, 3), RGB, or None if it cannot be decoded; and whether libjpeg warned of damage, in the place
+      of which it then has guessed pixels.
+    """
+    return _decode(encoded, 0, 0, height, width)
+
+
+def _decode(encoded: bytes, *box: int) -> tuple[np.ndarray | None, bool]:
     assert _REGION is not None  # `read_size` has told a size
-    pixels = np.empty((height, width, 3), np.uint8)
-    flawed = _REGION.decode_region(encoded, len(encoded), top, left, height, width, pixels.ctypes.data)
-    return None if flawed else pixels
+    pixels = np.empty((*box[2:], 3), np.uint8)
+    result = _REGION.decode_region(encoded, len(encoded), *box, pixels.ctypes.data)
+    return (None if result == 1 else pixels), result == 2

@@ -8,7 +8,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent import futures
 from multiprocessing import resource_tracker
 from typing import Protocol
@@ -39,7 +39,9 @@ class Batches(Protocol):
         ...
 
 
-def read_ahead(batches: Batches, *, start: int, workers: int, prefetch: int) -> Iterator[dict[str, np.ndarray]]:
+def read_ahead(
+    batches: Batches, *, start: int, workers: int, prefetch: int
+) -> Generator[dict[str, np.ndarray], None, None]:
     """Yields batches in their order, made ahead by Grain.
 
     Args:

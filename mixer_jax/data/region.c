@@ -16,6 +16,9 @@
 /* Colour is interpolated from the columns on both sides, so that the box needs some more of them. */
 #define MARGIN 32
 
+/* No photograph has so many scans. Each costs as much as the whole image, so a small file could hold up for hours. */
+#define MOST_SCANS 500
+
 struct errors {
   struct jpeg_error_mgr manager;
   jmp_buf failed;
@@ -25,11 +28,18 @@ static void fail(j_common_ptr decoder) { longjmp(((struct errors *)decoder->err)
 
 static void say_nothing(j_common_ptr decoder) { (void)decoder; }
 
-static void open_decoder(struct jpeg_decompress_struct *decoder, struct errors *errors) {
+static void count_scans(j_common_ptr decoder) {
+  if (((j_decompress_ptr)decoder)->input_scan_number > MOST_SCANS) fail(decoder);
+}
+
+static void open_decoder(struct jpeg_decompress_struct *decoder, struct errors *errors,
+                         struct jpeg_progress_mgr *progress) {
   decoder->err = jpeg_std_error(&errors->manager);
   errors->manager.error_exit = fail;
   errors->manager.output_message = say_nothing;
   jpeg_create_decompress(decoder);
+  progress->progress_monitor = count_scans;
+  decoder->progress = progress;
 }
 
 /* Says whether the marker of the image's end stands anywhere behind the header, as it does not in a file cut short. */
@@ -44,9 +54,10 @@ static int has_end(const struct jpeg_decompress_struct *decoder) {
 int read_size(const unsigned char *encoded, unsigned long length, unsigned *size) {
   struct jpeg_decompress_struct decoder;
   struct errors errors;
+  struct jpeg_progress_mgr progress;
   volatile int refused = 1;
 
-  open_decoder(&decoder, &errors);
+  open_decoder(&decoder, &errors, &progress);
   if (setjmp(errors.failed) == 0) {
     jpeg_mem_src(&decoder, (unsigned char *)encoded, length);
     jpeg_read_header(&decoder, TRUE);
@@ -58,15 +69,17 @@ int read_size(const unsigned char *encoded, unsigned long length, unsigned *size
   return refused;
 }
 
-/* Writes the box, RGB, to `pixels`. Returns 0, or 1 where the decoder has anything to say about the file. */
+/* Writes the box, RGB, to `pixels`. Returns 0; 1 if that is impossible; 2 if it was done with warnings: what is damaged
+ * was guessed. */
 int decode_region(const unsigned char *encoded, unsigned long length, unsigned top, unsigned left, unsigned height,
                   unsigned width, unsigned char *pixels) {
   struct jpeg_decompress_struct decoder;
   struct errors errors;
+  struct jpeg_progress_mgr progress;
   unsigned char *volatile row = NULL;
-  volatile int flawed = 1;
+  volatile int result = 1;
 
-  open_decoder(&decoder, &errors);
+  open_decoder(&decoder, &errors, &progress);
   if (setjmp(errors.failed) == 0) {
     jpeg_mem_src(&decoder, (unsigned char *)encoded, length);
     jpeg_read_header(&decoder, TRUE);
@@ -84,11 +97,15 @@ int decode_region(const unsigned char *encoded, unsigned long length, unsigned t
           jpeg_read_scanlines(&decoder, rows, 1);
           memcpy(pixels + (size_t)y * width * 3, row + (size_t)(left - first) * 3, (size_t)width * 3);
         }
-        flawed = errors.manager.num_warnings != 0;
+        result = errors.manager.num_warnings != 0 ? 2 : 0;
+        if (result == 0 && top + height == decoder.output_height) {
+          jpeg_finish_decompress(&decoder); /* which warns of what is left between the pixels and the end */
+          result = errors.manager.num_warnings != 0 ? 2 : 0;
+        }
       }
     }
   }
   jpeg_destroy_decompress(&decoder);
   free(row);
-  return flawed;
+  return result;
 }

@@ -2,7 +2,7 @@
 
 import dataclasses
 import numbers
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
@@ -10,8 +10,9 @@ from ml_collections import ConfigDict
 
 from mixer_jax.data.sources import Source
 from mixer_jax.errors import RunError
+from mixer_jax.evaluators.examples import EvalBatches
 from mixer_jax.steps.state import TrainState
-from mixer_jax.steps.types import Batch, Gather
+from mixer_jax.steps.types import Gather
 
 Interrupted = Callable[[], bool]
 
@@ -51,7 +52,9 @@ class Context:
       gather: from parameters as they lie on the devices to parameters to compute with; to be called inside jit.
       open_source: (source, split) -> an opened data set, as config.data.source and a split name it; opened once.
       batches: data set -> what makes, as often as it is called, its batches on the devices: every example once, shown
-        as config.data.evaluate says, the last batch padded and masked ("mask" float32 (n,), 0 for padding).
+        as config.data.evaluate says, with padding for what is lacking in the last batch and for images that cannot be
+        decoded ("mask" float32 (n,), 0 for padding). Behind the last batch it raises an error if there are such images
+        and config.eval.undecodable is "error"; otherwise `left_out` is their number.
     """
 
     config: ConfigDict
@@ -59,7 +62,7 @@ class Context:
     mesh: jax.sharding.Mesh
     gather: Gather
     open_source: Callable[[str, str], Source]
-    batches: Callable[[Source], Callable[[], Iterator[Batch]]]
+    batches: Callable[[Source], EvalBatches]
 
 
 # Makes evaluators by what they are called in the metrics, eval/<name>/<metric>.

@@ -20,7 +20,7 @@ def metric_names(config: ConfigDict) -> list[str]:
 def _metrics(config: ConfigDict) -> list[str]:
     asked = config.eval.fewshot
     of_seeds = [f"{shots}/seed_{seed}/top1" for shots in asked.shots for seed in asked.seeds]
-    return ["examples", *of_seeds, *(f"{shots}/top1" for shots in asked.shots)]
+    return ["examples", "undecodable", *of_seeds, *(f"{shots}/top1" for shots in asked.shots)]
 
 
 def make(context: Context) -> dict[str, Evaluator]:
@@ -41,20 +41,19 @@ def make(context: Context) -> dict[str, Evaluator]:
 
     def features(state, data_set, split, interrupted):
         parts = []
-        title = f"{source} {split}"
-        batches = context.batches(data_set)()
-        for part in predictions.over(step, state.params, batches, examples=len(data_set), title=title):
+        batches = context.batches(data_set)
+        for part in predictions.over(step, state.params, batches, title=f"{source} {split}"):
             parts.append(part)
             if interrupted():
-                return None
-        return predictions.concatenated(parts)
+                return None, 0
+        return predictions.concatenated(parts), batches.left_out
 
     def measure(state, interrupted):
-        pooled = features(state, pool, train_split, interrupted)
-        tested = features(state, test, test_split, interrupted) if pooled else None
+        pooled, missing = features(state, pool, train_split, interrupted)
+        tested, missing_too = features(state, test, test_split, interrupted) if pooled else (None, 0)
         if not tested:
             return {}
-        return probes.accuracies(
+        scores = probes.accuracies(
             pooled,
             tested,
             num_classes=pool.num_classes,
@@ -63,5 +62,6 @@ def make(context: Context) -> dict[str, Evaluator]:
             l2=asked.l2,
             constant=asked.constant,
         )
+        return {**scores, "undecodable": missing + missing_too}
 
     return {_NAME: Evaluator(tuple(_metrics(config)), measure)}

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from mixer_jax.evaluators.examples import EvalBatches
 from mixer_jax.steps.types import Batch
 
 
@@ -15,7 +16,7 @@ def labelled(step: Callable[[dict, Batch], dict]) -> Callable[[dict, Batch], dic
 
 
 def over(
-    step: Callable[[dict, Batch], dict], params: dict, batches: Iterable[Batch], *, examples: int, title: str
+    step: Callable[[dict, Batch], dict], params: dict, batches: EvalBatches, *, title: str
 ) -> Iterator[dict[str, np.ndarray]]:
     """Applies a step to every example of a data set, and shows a progress bar on a terminal.
 
@@ -23,30 +24,30 @@ def over(
       step: what `labelled` returns, (params, batch) -> arrays (n, ...), jitted; of several hosts, each holds the
         results.
       params: the model's parameters.
-      batches: global batches on the devices, padded and masked.
-      examples: size of the data set.
+      batches: the batches of the data set.
       title: what stands before the bar.
 
     Yields:
       Of each batch, without its padding and in order, what the step returns, and "label" int32 (n,) or (n, k).
 
     Raises:
+      UndecodableError: images cannot be decoded, and are not skipped.
       RuntimeError: the batches did not hold each example once.
     """
     seen = 0
-    with tqdm(total=examples, desc=title, unit=" images", disable=None, leave=False) as bar:
-        for batch in batches:
+    with tqdm(total=batches.examples, desc=title, unit=" images", disable=None, leave=False) as bar:
+        for batch in batches():
             results = {name: np.asarray(value) for name, value in jax.device_get(step(params, batch)).items()}
             counted = results.pop("mask") > 0
             yield {name: value[counted] for name, value in results.items()}
             bar.update(int(counted.sum()))
             seen += int(counted.sum())
-    if seen != examples:
-        raise RuntimeError(f"{title}: saw {seen} examples of a data set of {examples}")
+    if seen + batches.left_out != batches.examples:
+        raise RuntimeError(f"{title}: saw {seen} examples of a data set of {batches.examples}")
 
 
 def concatenated(parts: Iterable[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Returns what `over` yields as one dict of arrays (examples, ...)."""
+    """Returns what `over` yields as one dict of arrays (examples, ...), without those that cannot be decoded."""
     parts = list(parts)
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 

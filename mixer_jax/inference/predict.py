@@ -8,15 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from mixer_jax.config import base
 from mixer_jax.config.paths import local_path
 from mixer_jax.data import transforms
-from mixer_jax.data.decode import EXTENSIONS, ImageError, as_rgb
+from mixer_jax.data.decode import EXTENSIONS, ImageError
 from mixer_jax.errors import ConfigError
 from mixer_jax.evaluators import predictions
+from mixer_jax.evaluators.examples import UndecodableError
 from mixer_jax.runtime import mesh, numerics
 from mixer_jax.steps.infer_steps import make_predict_step
 from mixer_jax.training.input import eval_batches
@@ -101,50 +101,47 @@ def predict(
     device_mesh = mesh.create_mesh()
     everywhere = mesh.replicated(device_mesh)
     step = make_predict_step(model.model(), loss=model.loss, top=top)
-    config = ConfigDict({"data": base.get_config().data, "eval": {"batch_size": batch_size or 32 * device_mesh.size}})
-    config.data.workers = 0  # the errors of unreadable files are collected in this process
-    shown = model.eval_transform()
-    source = _Files(files, exif_orientation=shown["exif_orientation"])
-    transform = transforms.make_eval_transform(**shown)
-    batches = eval_batches(config, source, transform, device_mesh)
-    seen = predictions.concatenated(
-        predictions.over(
-            jax.jit(predictions.labelled(step), out_shardings=everywhere),
-            jax.device_put(model.weights.params, everywhere),
-            batches(),
-            examples=len(files),
-            title="predict",
-        )
+    batch_size = 32 * device_mesh.size if batch_size is None else batch_size
+    config = ConfigDict(
+        {"data": base.get_config().data, "eval": {"batch_size": batch_size, "undecodable": "skip"}},
     )
+    transform = transforms.make_eval_transform(**model.eval_transform())
+    batches = eval_batches(config, _Files(files), transform, device_mesh)
+    parts = predictions.over(
+        jax.jit(predictions.labelled(step), out_shardings=everywhere),
+        jax.device_put(model.weights.params, everywhere),
+        batches,
+        title="predict",
+    )
+    try:
+        rows = [row for part in parts for row in zip(part["classes"], part["probabilities"], strict=True)]
+    except UndecodableError:  # not one can be
+        rows = []
     found = []
+    seen = iter(rows)
     for index, file in enumerate(files):
-        if index in source.errors:
-            found.append(Prediction(str(file), [], [], [], source.errors[index]))
+        if index in batches.undecodable:
+            found.append(Prediction(str(file), [], [], [], batches.undecodable[index]))
             continue
-        classes = seen["classes"][index].tolist()
-        probabilities = seen["probabilities"][index].tolist()
+        classes, probabilities = (row.tolist() for row in next(seen))
         found.append(Prediction(str(file), classes, [names[number] for number in classes], probabilities))
     return found
 
 
 class _Files:
-    """Image files, one after the other; in the place of one that cannot be read stands a black pixel, and its error."""
+    """Image files, one after the other."""
 
-    def __init__(self, files: list[Path], *, exif_orientation: bool):
+    def __init__(self, files: list[Path]):
         self._files = files
-        self._exif_orientation = exif_orientation
-        self.errors: dict[int, str] = {}
 
     def __len__(self) -> int:
         return len(self._files)
 
     def __getitem__(self, index: int) -> dict:
         try:
-            image = as_rgb(self._files[index].read_bytes(), exif_orientation=self._exif_orientation)
-        except (OSError, ImageError) as error:
-            self.errors[index] = str(error)
-            image = np.zeros((1, 1, 3), np.uint8)
-        return {"image": image, "label": -1}
+            return {"image": self._files[index].read_bytes(), "label": -1}
+        except OSError as error:
+            raise ImageError(f"cannot be read: {error.strerror}") from error
 
     def describe(self, index: int) -> str:
         """Returns the path of the file."""

@@ -22,7 +22,7 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core import example_serializer
 from tqdm import tqdm
 
-from mixer_jax.data.decode import ImageError, decode_image
+from mixer_jax.data.decode import ImageError, as_rgb
 from mixer_jax.errors import ConfigError
 from mixer_jax.prepare.archives import Example
 from mixer_jax.prepare.workspace import WORK
@@ -78,7 +78,7 @@ class ImageShard:
         for example, label in zip(self.examples, self.labels, strict=True):
             encoded = example.read()
             try:
-                decode_image(encoded)
+                as_rgb(encoded)
             except ImageError as error:
                 yield LeftOut(f"{example.split}/{example.name}", str(error))
                 continue

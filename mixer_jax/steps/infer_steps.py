@@ -69,6 +69,8 @@ def make_predict_step(model: nn.Module, *, loss: str = "softmax", top: int = 5) 
 def make_represent_step(model: nn.Module, *, gather: Gather = as_they_are) -> Callable[[dict, Batch], dict]:
     """Makes the step that represents images: pre_logits, pooled and after the last LayerNorm.
 
+    They are computed in float32, whatever the model is trained in: probes divide by their deviations.
+
     Args:
       model: the model.
       gather: as in training.
@@ -76,6 +78,8 @@ def make_represent_step(model: nn.Module, *, gather: Gather = as_they_are) -> Ca
     Returns:
       A pure function (params, batch) -> {"features": float32 (n, hidden_dim)}.
     """
+    if hasattr(model, "dtype"):
+        model = model.clone(dtype=jnp.float32)
 
     def represent_step(params, batch):
         _, named = model.apply({"params": gather(params)}, scale_pixels(batch["image"]), intermediates=True)

@@ -49,9 +49,9 @@ def make_train_step(
 
     Returns:
       A pure function (state, batch) -> (state, metrics). The batch holds "image" uint8 (n, height, width, 3), "label"
-      int32 (n,) and "replaced" bool (n,). The metrics are scalars: "loss" and "top1" of the batch (against the first of
-      mixed labels), "grad_norm" before clipping, "update_norm", "learning_rate", "replaced_images", a count, and
-      "skipped_updates", how many updates have been left out so far.
+      int32 (n,), "replaced" and "damaged" bool (n,). The metrics are scalars: "loss" and "top1" of the batch (against
+      the first of mixed labels), "grad_norm" before clipping, "update_norm", "learning_rate", "replaced_images" and
+      "damaged_images", counts, and "skipped_updates", how many updates have been left out so far.
 
     Raises:
       ConfigError: an unknown `nonfinite`.
@@ -88,6 +88,7 @@ def make_train_step(
             "update_norm": optax.tree.norm(optax.tree.sub(params, state.params)),
             "learning_rate": schedule(state.step),
             "replaced_images": batch["replaced"].sum(dtype=jnp.int32),
+            "damaged_images": batch["damaged"].sum(dtype=jnp.int32),
         }
         if observe:
             metrics |= observe(state.params, grads, updates)

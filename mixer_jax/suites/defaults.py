@@ -19,6 +19,7 @@ def get_config():
     config.data.threads = placeholder(int)
     config.data.prefetch = 2
     config.eval = ConfigDict({"batch_size": 512})  # examples of a batch over all devices
+    config.eval.undecodable = "error"  # images that cannot be decoded, or skip: leave them out, and count them
 
     # How the test images are cropped: resmall (Table 3 of the paper) or resize (Table 2). None: in the suite imagenet
     # as in the evaluation of the model's training, or resmall where that is not known; in avg5 resmall; in vtab resize.

@@ -102,7 +102,7 @@ def _adapted(recipe: ConfigDict, trained: Trained, config: ConfigDict, image_siz
         recipe.model.dtype = config.finetune.dtype
     for key in ("data_dir", "workers", "threads", "prefetch"):
         recipe.data[key] = config.data[key]
-    recipe.eval.batch_size = config.eval.batch_size
+    recipe.eval.batch_size, recipe.eval.undecodable = config.eval.batch_size, config.eval.undecodable
     if config.finetune.batch_size is not None:
         recipe.batch_size = config.finetune.batch_size
     if config.finetune.steps is not None:

@@ -5,10 +5,12 @@ import re
 from collections.abc import Callable
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from mixer_jax.data import imagenet as imagenet_data
 from mixer_jax.data import sources, transforms
+from mixer_jax.data.decode import Decoding
 from mixer_jax.errors import ConfigError
 from mixer_jax.evaluators import predictions, probes
 from mixer_jax.runtime import mesh
@@ -57,8 +59,9 @@ def imagenet(trained: Trained, config: ConfigDict) -> Outcome:
     run = _Runner(trained, config, make_predict_step(trained.model(), loss=trained.loss), shown)
     metrics: dict[str, float] = {}
     for name, source in readable.items():
-        seen = predictions.concatenated(run.over(source, title=name))
+        seen, left_out = run.over(source, title=name)
         found = predictions.accuracies(seen["classes"], seen["label"])
+        found |= {"undecodable": left_out} if left_out else {}
         metrics |= {f"{name}/{metric}": value for metric, value in found.items()}
     return Outcome(metrics, missing, shown["crop"])
 
@@ -78,7 +81,7 @@ def fewshot(trained: Trained, config: ConfigDict) -> Outcome:
       ConfigError: the data set cannot be read so, or is too small.
     """
     size, asked = trained.weights.image_size, config.fewshot
-    shown = {"size": size, "crop": asked.crop, "resize": asked.resize or size * 8 // 7, "exif_orientation": False}
+    shown = {"size": size, "crop": asked.crop, "resize": asked.resize or size * 8 // 7, "decoding": Decoding()}
     train_split, test_split = asked.train_split, asked.test_split
     opened, missing = open_all(
         {split: functools.partial(_open, asked.source, split, trained, config) for split in (train_split, test_split)}
@@ -86,9 +89,8 @@ def fewshot(trained: Trained, config: ConfigDict) -> Outcome:
     if missing:
         return Outcome({}, {asked.source: missing[train_split]}, asked.crop)
     run = _Runner(trained, config, make_represent_step(trained.model()), shown)
-    pool, test = (
-        predictions.concatenated(run.over(opened[split], title=f"{asked.source} {split}"))
-        for split in (train_split, test_split)
+    (pool, missing_of_pool), (test, missing_of_test) = (
+        run.over(opened[split], title=f"{asked.source} {split}") for split in (train_split, test_split)
     )
     metrics = probes.accuracies(
         pool,
@@ -99,6 +101,8 @@ def fewshot(trained: Trained, config: ConfigDict) -> Outcome:
         l2=asked.l2,
         constant=asked.constant,
     )
+    if left_out := missing_of_pool + missing_of_test:
+        metrics["undecodable"] = left_out
     return Outcome({f"fewshot/{name}": value for name, value in metrics.items()}, missing={}, crop=asked.crop)
 
 
@@ -113,10 +117,11 @@ class _Runner:
         self._step = jax.jit(predictions.labelled(step), out_shardings=everywhere)
         self._transform = transforms.make_eval_transform(**shown)
 
-    def over(self, source: sources.Source, *, title: str):
-        """Yields what `predictions.over` yields."""
+    def over(self, source: sources.Source, *, title: str) -> tuple[dict[str, np.ndarray], int]:
+        """Returns what `predictions.over` yields as a whole, and how many images could not be decoded."""
         batches = eval_batches(self._config, source, self._transform, self._mesh)
-        return predictions.over(self._step, self._params, batches(), examples=len(source), title=title)
+        seen = predictions.concatenated(predictions.over(self._step, self._params, batches, title=title))
+        return seen, batches.left_out
 
 
 def _open(name: str, split: str, trained: Trained, config: ConfigDict) -> sources.Source:

@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator
 import jax
 from ml_collections import ConfigDict
 
+from mixer_jax.config.checks import one_of
 from mixer_jax.data import batches, sources, transforms
 from mixer_jax.errors import ConfigError
+from mixer_jax.evaluators.examples import EvalBatches
 from mixer_jax.runtime import hardware, mesh
 from mixer_jax.steps.types import Batch
 
 _MOST_THREADS = 16  # by default: of more, most would wait for Python, which runs on one core of a process
-AllBatches = Callable[[], Iterator[Batch]]
 
 
 def open_split(config: ConfigDict, split: str, *, source: str | None = None) -> sources.Source:
@@ -36,7 +37,7 @@ def make_train_batches(
       ConfigError: a value is wrong; the message names its key.
     """
     transform = transforms.make_train_transform(
-        size=config.data.image_size, exif_orientation=config.data.exif_orientation, **config.data.train
+        size=config.data.image_size, decoding=transforms.decoding_of(config.data), **config.data.train
     )
     seed, batch_size, reading = config.seed, config.batch_size, _reading(config)
 
@@ -55,7 +56,7 @@ def make_train_batches(
     return from_step
 
 
-def make_eval_batches(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> Callable[[sources.Source], AllBatches]:
+def make_eval_batches(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> Callable[[sources.Source], EvalBatches]:
     """Returns what makes of a data set what makes its batches, as config.data.evaluate shows images.
 
     Args:
@@ -66,19 +67,19 @@ def make_eval_batches(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> Cal
       ConfigError: a value is wrong; the message names its key.
     """
     transform = transforms.make_eval_transform(
-        size=config.data.image_size, exif_orientation=config.data.exif_orientation, **config.data.evaluate
+        size=config.data.image_size, decoding=transforms.decoding_of(config.data), **config.data.evaluate
     )
-    reading = _eval_reading(config, device_mesh)
-    return lambda source: _all_batches(source, transform, reading, device_mesh)
+    return lambda source: eval_batches(config, source, transform, device_mesh)
 
 
 def eval_batches(
     config: ConfigDict, source: sources.Examples, transform: Callable[[dict], dict], device_mesh: jax.sharding.Mesh
-) -> AllBatches:
+) -> EvalBatches:
     """Returns what makes the batches of a whole data set on the devices, padded and masked, as often as it is called.
 
     Args:
-      config: with the keys eval.batch_size and data.{workers,threads,prefetch} of mixer_jax/config/base.py.
+      config: with the keys eval.{batch_size,undecodable} and data.{workers,threads,prefetch} of
+        mixer_jax/config/base.py.
       source: the data set.
       transform: record -> {"image": uint8 (height, width, 3), "label": int32}.
       device_mesh: where the batches go.
@@ -86,18 +87,10 @@ def eval_batches(
     Raises:
       ConfigError: a value is wrong; the message names its key.
     """
-    return _all_batches(source, transform, _eval_reading(config, device_mesh), device_mesh)
-
-
-def _all_batches(
-    source: sources.Examples, transform: Callable[[dict], dict], reading: dict, device_mesh: jax.sharding.Mesh
-) -> AllBatches:
-    return lambda: mesh.to_devices(batches.eval_batches(source, transform, **reading), device_mesh)
-
-
-def _eval_reading(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> dict:
     mesh.check_batch_size("eval.batch_size", config.eval.batch_size, device_mesh)
-    return {"batch_size": config.eval.batch_size, **_reading(config)}
+    one_of("config.eval.undecodable", config.eval.undecodable, ("error", "skip"))
+    reading = {"batch_size": config.eval.batch_size, **_reading(config)}
+    return EvalBatches(source, transform, reading, device_mesh, skip=config.eval.undecodable == "skip")
 
 
 def _reading(config: ConfigDict) -> dict:

@@ -1,15 +1,18 @@
 """The training loop: runs the objects that it is given, and never sees a config."""
 
 import collections
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 
 import jax
 
+from mixer_jax.errors import RunError
 from mixer_jax.evaluators.evaluator import Evaluator, check_metrics
+from mixer_jax.evaluators.examples import UndecodableError
 from mixer_jax.steps.state import TrainState
 from mixer_jax.steps.types import Batch, TrainStep
-from mixer_jax.training.progress import TrainReport
+from mixer_jax.training.progress import NonFiniteError, TrainReport
 from mixer_jax.workdir.checkpoints import Checkpoints
 from mixer_jax.workdir.metric_files import metric_writers
 
@@ -61,37 +64,53 @@ def train(
     """
     in_flight: collections.deque[dict[str, jax.Array]] = collections.deque()
     metrics: dict[str, float] = {}
-    for step in range(int(state.step) + 1, stop + 1):
-        state, train_metrics = train_step(state, next(batches))
-        report.step_done(step, train_metrics)
-        for action in actions:
-            action(step)
-        in_flight.append(train_metrics)
-        if len(in_flight) > _IN_FLIGHT:
-            jax.block_until_ready(in_flight.popleft())
-        ending = interrupted()
-        saving = ending or step % checkpoint_every == 0 or step == stop
-        evaluating = step % eval_every == 0 or step == stop or (saving and evaluate_checkpoints and not ending)
-        if not (evaluating or saving):
-            continue
-        with report.paused():
-            try:
+    saved = int(state.step)
+
+    def save(metrics: dict[str, float]) -> None:
+        nonlocal saved
+        saved = int(state.step)
+        checkpoints.save(state, run={**run, "core_days": report.core_days}, metrics=metrics)
+
+    try:
+        for step in range(int(state.step) + 1, stop + 1):
+            state, train_metrics = train_step(state, next(batches))
+            report.step_done(step, train_metrics)
+            for action in actions:
+                action(step)
+            in_flight.append(train_metrics)
+            if len(in_flight) > _IN_FLIGHT:
+                jax.block_until_ready(in_flight.popleft())
+            ending = interrupted()
+            saving = ending or step % checkpoint_every == 0 or step == stop
+            evaluating = step % eval_every == 0 or step == stop or (saving and evaluate_checkpoints and not ending)
+            if not (evaluating or saving):
+                continue
+            with report.paused():
+                # Before the evaluation, unless that says whether the checkpoint is the best. Of several processes one
+                # whose evaluation fails ends all, and could not save alone.
+                if not (evaluating and evaluate_checkpoints) and (saving or jax.process_count() > 1):
+                    save({})
                 metrics = evaluate(state, evaluators, interrupted) if evaluating else {}
-            except Exception:
-                # What is trained is saved first. Of several processes the others are still evaluating, and cannot help.
-                if jax.process_count() == 1:
-                    checkpoints.save(state, run={**run, "core_days": report.core_days}, metrics={})
-                    checkpoints.wait()
-                raise
-            ending = ending or interrupted()
-            if metrics:
-                writer.write_scalars(step, metrics)
-            if saving or ending:
-                checkpoints.save(state, run={**run, "core_days": report.core_days}, metrics=metrics)
-        if ending:
-            break
-    report.flush()
-    checkpoints.wait()
+                ending = ending or interrupted()
+                if (saving or ending) and saved < step:
+                    save(metrics)
+                if metrics:
+                    writer.write_scalars(step, metrics)
+            if ending:
+                break
+        checkpoints.wait()
+        report.flush()
+    except NonFiniteError:  # the state is that of the step before
+        raise
+    except Exception as error:
+        # What is trained is saved, whatever has failed, if the step before has left a state. Of several processes the
+        # others go on, and cannot help, unless they have met the same.
+        together = jax.process_count() == 1 or isinstance(error, UndecodableError)
+        if together and not state.step.is_deleted() and int(state.step) > saved:
+            with contextlib.suppress(RunError):  # which is not to hide the first one
+                save({})
+                checkpoints.wait()
+        raise
     return state, metrics
 
 
@@ -114,6 +133,8 @@ def _in_words(values: Mapping[str, float]) -> str:
     shown = [
         f"{name.replace('top1', 'top-1')} {value:.4f}"
         for name, value in values.items()
-        if name != "examples" and "/seed_" not in name
+        if name not in ("examples", "undecodable") and "/seed_" not in name
     ]
-    return ", ".join(shown) + (f" on {values['examples']} examples" if "examples" in values else "")
+    counted = f" on {values['examples']} examples" if "examples" in values else ""
+    undecodable = f", {values['undecodable']} undecodable" if values.get("undecodable") else ""
+    return ", ".join(shown) + counted + undecodable

@@ -19,6 +19,8 @@ from mixer_jax.workdir.metric_files import metric_writers, periodic_actions
 
 logger = logging.getLogger("mixer_jax")
 
+_COUNTS = ("replaced_images", "damaged_images")
+
 
 class NonFiniteError(RunError):
     """The loss or the gradient of a step was not finite, and its update was left out.
@@ -36,10 +38,10 @@ class TrainReport(periodic_actions.PeriodicAction):
     """Writes the training metrics and the progress every so many steps, without making the device wait.
 
     The metrics of a step are fetched in a background thread, which notes when the device had them: the rate is that of
-    the device, not of the thread that hands it work. Of "replaced_images" all steps since the last report are counted.
-    On a terminal the progress is a bar, in a log a line a report. Updates that the device left out are found in the
-    same way: `step_done` and `paused` raise a NonFiniteError if the run is to stop at them, `paused` before what is
-    inside; otherwise they are shown.
+    the device, not of the thread that hands it work. Of "replaced_images" and "damaged_images" all steps since the last
+    report are counted. On a terminal the progress is a bar, in a log a line a report. Updates that the device left out
+    are found in the same way: `step_done` and `paused` raise a NonFiniteError if the run is to stop at them, `paused`
+    before what is inside; otherwise they are shown.
     """
 
     def __init__(
@@ -61,7 +63,7 @@ class TrainReport(periodic_actions.PeriodicAction):
         self._batch_size = batch_size
         self._pool = asynclib.Pool("TrainReport", max_workers=1)
         self._metrics: dict[str, jax.Array] = {}
-        self._replaced: list[jax.Array] = []  # by step since the last report
+        self._counts: dict[str, list[jax.Array]] = {name: [] for name in _COUNTS}  # by step since the last report
         self._step = start
         self._skipped, self._skipped_up_to = skipped, start  # how many updates, and the step at which it was so
         self._stop_on_nonfinite = stop_on_nonfinite
@@ -78,15 +80,16 @@ class TrainReport(periodic_actions.PeriodicAction):
         if self._nonfinite and jax.process_count() == 1:  # several processes stop together, in `paused`
             raise self._nonfinite
         self._step, self._metrics = step, metrics
-        self._replaced.append(metrics["replaced_images"])
+        for name, counts in self._counts.items():
+            counts.append(metrics[name])
         if step == self._first:
             self._pool(self._exclude_first)(step, metrics)
         self(step)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Keeps what happens inside out of the rates and the core-days."""
-        self.flush()
+        """Keeps what happens inside out of the rates and the core-days; raises behind it what could not be written."""
+        self._pool.join()
         jax.block_until_ready(self._metrics)
         self._count_skipped(self._step, int(self._metrics["skipped_updates"]))
         if self._nonfinite:
@@ -95,6 +98,7 @@ class TrainReport(periodic_actions.PeriodicAction):
         self._seconds += now - self._since
         self._spend(now - self._since)
         yield
+        self._writer.flush()
         self._since = time.monotonic()
 
     def flush(self) -> None:
@@ -136,8 +140,8 @@ class TrainReport(periodic_actions.PeriodicAction):
 
     def _apply(self, step: int, t: float) -> None:
         del t  # the time at which the step was handed to the device, not at which it was done
-        self._pool(self._write)(step, {**self._metrics, "replaced_images": self._replaced})
-        self._replaced = []
+        self._pool(self._write)(step, {**self._metrics, **self._counts})
+        self._counts = {name: [] for name in _COUNTS}
 
     def _write(self, step, metrics):
         values = {f"train/{name}": float(np.sum(value)) for name, value in jax.device_get(metrics).items()}
@@ -151,8 +155,9 @@ class TrainReport(periodic_actions.PeriodicAction):
         if steps:
             rate = values["train/img_sec_core"] = steps * self._batch_size / seconds / jax.device_count()
             progress += f", {rate:,.1f} img/sec/core"
-        if replaced := int(values["train/replaced_images"]):
-            progress += f", {replaced} image{'s' if replaced > 1 else ''} replaced"
+        for name in _COUNTS:
+            if count := int(values[f"train/{name}"]):
+                progress += f", {count} image{'s' if count > 1 else ''} {name.partition('_')[0]}"
         values["train/core_days"] = self.core_days
         self._writer.write_scalars(step, values)
         self._bar.set_postfix_str(progress, refresh=False)

@@ -172,6 +172,7 @@ def _abstract_batch(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> dict[
         "image": jax.ShapeDtypeStruct((images, size, size, 3), jnp.uint8, sharding=sharding),
         "label": jax.ShapeDtypeStruct((images,), jnp.int32, sharding=sharding),
         "replaced": jax.ShapeDtypeStruct((images,), jnp.bool_, sharding=sharding),
+        "damaged": jax.ShapeDtypeStruct((images,), jnp.bool_, sharding=sharding),
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from mixer_jax.config.paths import local_path
 from mixer_jax.data import imagenet, transforms
+from mixer_jax.data.decode import Decoding
 from mixer_jax.errors import ConfigError
 from mixer_jax.steps.infer_steps import scale_pixels
 from mixer_jax.weights.load import from_config, load_weights
@@ -84,9 +85,9 @@ class Trained:
         """
         size = self.weights.image_size
         if not self.config:
-            return {"size": size, "crop": "resmall", "resize": size * 8 // 7, "exif_orientation": False}
+            return {"size": size, "crop": "resmall", "resize": size * 8 // 7, "decoding": Decoding()}
         data = self.config["data"]
-        return {"size": size, **data["evaluate"], "exif_orientation": data["exif_orientation"]}
+        return {"size": size, **data["evaluate"], "decoding": transforms.decoding_of(data)}
 
     def require_head(self) -> int:
         """Returns the number of its classes; raises a ConfigError if it has no head."""
