@@ -69,7 +69,7 @@ def test_imagenet_counts_every_image_once(tmp_path, config):
         "digits/examples": 355,
     }
     assert outcome.missing == {}
-    assert outcome.crop == "resmall"
+    assert outcome.crop == "resize"
 
 
 def test_another_head_than_the_data_sets_is_refused(tmp_path, config):
