@@ -1,11 +1,12 @@
 """Weights in and out: files in every layout against a forward pass in the paper's notation, and what is refused."""
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import http.server
-import sys
 import threading
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -258,7 +259,7 @@ def test_round_trips_are_exact(names, small, tmp_path):
 @pytest.mark.parametrize(("name", "arrays"), [("a.npz", official), ("a.safetensors", timm)])
 def test_written_files_have_the_keys_and_arrays_of_the_layout(name, arrays, small, tmp_path):
     save_params(tmp_path / name, from_arrays(older(small, 4), source="start").params)
-    written, expected = array_files.read(tmp_path / name), arrays(small, 4)
+    written, expected = array_files.read(tmp_path / name).arrays, arrays(small, 4)
     assert set(written) == set(expected)
     for key, array in expected.items():
         np.testing.assert_array_equal(written[key], array, err_msg=key)
@@ -281,24 +282,6 @@ def test_sixteen_bit_floats_are_cast_without_loss(small, tmp_path):
     exact = from_arrays({key: array.astype(np.float32) for key, array in halves.items()}, source="a")
     assert_same_params(weights.params, exact.params)
     assert {entry.changes[-1] for entry in weights.entries} == {"cast from bfloat16"}
-
-
-def test_torch_files_are_read_where_torch_is_installed(small, tmp_path):
-    torch = pytest.importorskip("torch")
-    state_dict = {key: torch.from_numpy(array.copy()) for key, array in timm(small, 4).items()}
-    torch.save(state_dict, tmp_path / "a.pth")
-    expected = from_arrays(timm(small, 4), source="a")
-    assert_same_params(load_weights(tmp_path / "a.pth").params, expected.params)
-    torch.save({"state_dict": state_dict}, tmp_path / "b.pth")
-    with pytest.raises(ConfigError, match="b.pth holds no state dict, tensors by name"):
-        load_weights(tmp_path / "b.pth")
-
-
-def test_torch_files_without_torch_are_refused_by_the_package(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)
-    (tmp_path / "a.pth").write_bytes(b"")
-    with pytest.raises(ConfigError, match=r"a.pth: PyTorch files need the package torch; without it, use .safetensors"):
-        load_weights(tmp_path / "a.pth")
 
 
 def drop(key):
@@ -466,7 +449,11 @@ def site(tmp_path, monkeypatch, small):
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         address = f"http://127.0.0.1:{server.server_port}"
-        monkeypatch.setattr(MixerFamily, "published", {name: f"{address}/{name}.npz" for name in MixerFamily.published})
+        moved = {
+            name: dataclasses.replace(found, address=f"{address}/{name}{Path(found.address).suffix}")
+            for name, found in MixerFamily.published.items()
+        }
+        monkeypatch.setattr(MixerFamily, "published", moved)
         with contextlib.ExitStack() as cleanup:
             cleanup.callback(thread.join)
             cleanup.callback(server.shutdown)

@@ -28,6 +28,21 @@ def _unchanged() -> dict[str, object]:
     return base.get_config().model.to_dict()
 
 
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """Weights that somebody has published.
+
+    Attributes:
+      address: of the file.
+      twin: the name under which the same weights are published elsewhere; "" if they are not.
+      pixels: the range of pixels that the model was trained on.
+    """
+
+    address: str
+    twin: str = ""
+    pixels: tuple[float, float] = (-1.0, 1.0)
+
+
 class Family:
     """A kind of models, around the Flax module that it is made of.
 
@@ -50,7 +65,7 @@ class Family:
         be missing, and the first one tells files of this family from others. Empty: such files cannot be read.
       block: what names of a block's parameters begin with, before its number; "" if there are no blocks.
       pretraining_size: height and width of the images that the variants are for, in pixels.
-      published: name of published weights -> their address.
+      published: name of published weights -> where they are.
       pretrained: variant -> name of the published weights that it is fine-tuned from by default.
     """
 
@@ -60,7 +75,7 @@ class Family:
     telling: ClassVar[Mapping[str, tuple[int, ...]]] = {}
     block: ClassVar[str] = ""
     pretraining_size: ClassVar[int] = 224
-    published: ClassVar[Mapping[str, str]] = {}
+    published: ClassVar[Mapping[str, Published]] = {}
     pretrained: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, module: type[nn.Module], name: str):
@@ -171,6 +186,15 @@ class Family:
         del method
         self.grown(self.name, {}, old, new)
         return params
+
+    def from_pixels(self, params: dict, low: float, high: float) -> dict:
+        """Returns, of parameters for pixels in [low, high], those that do the same for pixels in [-1, 1].
+
+        Raises:
+          ConfigError: the parameters cannot say that.
+        """
+        del params
+        raise ConfigError(f"{self.name}: weights for pixels in [{low:g}, {high:g}] cannot become weights for [-1, 1]")
 
     def check_written(self, layout: Layout, arrays: Mapping[str, np.ndarray]) -> None:
         """Raises a ConfigError if files of a layout have no place for these parameters."""

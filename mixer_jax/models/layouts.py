@@ -10,6 +10,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+_NUMBER = r"([0-9]{1,9})(?![0-9])"  # one that has more digits numbers nothing
+
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
@@ -29,15 +31,15 @@ class Layout:
             name = name.replace(ours, theirs)
         return name
 
-    def num_blocks(self, keys: Iterable[str], block: str) -> int:
-        """Returns one more than the highest number of a block among the keys of a file, and at least 1.
+    def blocks(self, keys: Iterable[str], block: str) -> set[int]:
+        """Returns the numbers of the blocks among the keys of a file.
 
         Args:
           keys: of the file.
           block: what the names of a block's parameters begin with in this project's tree, before the number.
         """
-        numbered = re.compile(re.escape(self.key(block)) + r"(\d+)")
-        return 1 + max((int(found[1]) for key in keys if (found := numbered.match(key))), default=0)
+        numbered = re.compile(re.escape(self.key(block)) + _NUMBER)
+        return {int(found[1]) for key in keys if (found := numbered.match(key))}
 
     def is_written_to(self, ending: str) -> bool:
         """Returns whether files of such an ending, ".npz" or ".safetensors", are written in this layout."""
@@ -64,7 +66,7 @@ class OlderLayout(Layout):
     def keys(self, keys: Iterable[str]) -> dict[str, str]:
         """Numbers the layer norms of a block from 0: at that time a module's number counted modules of any kind."""
         keys = list(keys)
-        norm = re.compile(r"(.*/LayerNorm_)(\d+)(/.*)")
+        norm = re.compile(rf"(.*/LayerNorm_){_NUMBER}(/.*)")
         numbers: dict[str, set[int]] = {}
         for key in keys:
             if found := norm.fullmatch(key):

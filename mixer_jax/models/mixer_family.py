@@ -7,13 +7,37 @@ import numpy as np
 
 from mixer_jax.errors import ConfigError
 from mixer_jax.models import resolution
-from mixer_jax.models.family import Family, Shapes
+from mixer_jax.models.family import Family, Published, Shapes
 from mixer_jax.models.layouts import OFFICIAL, OLDER_MIXER, TIMM_MIXER, Layout
 from mixer_jax.models.mixer import VARIANTS, Mixer
 
 _DIMENSIONS = ("patch_size", "num_blocks", "hidden_dim", "tokens_mlp_dim", "channels_mlp_dim")
-_SITE = "https://storage.googleapis.com/mixer_models"  # gs://mixer_models
-_NAMES = ("imagenet1k/Mixer-B_16", "imagenet1k/Mixer-L_16", "imagenet21k/Mixer-B_16", "imagenet21k/Mixer-L_16")
+
+# The authors' files, gs://mixer_models, and where timm has the same weights. timm calls those of ImageNet alone "in21k
+# fine-tuned to in1k"; by their accuracy they are not.
+_TWINS = {
+    "imagenet1k/Mixer-B_16": "timm/mixer_b16_224.goog_in21k_ft_in1k",
+    "imagenet1k/Mixer-L_16": "timm/mixer_l16_224.goog_in21k_ft_in1k",
+    "imagenet21k/Mixer-B_16": "timm/mixer_b16_224.goog_in21k",
+    "imagenet21k/Mixer-L_16": "timm/mixer_l16_224.goog_in21k",
+}
+# Of "When Vision Transformers Outperform ResNets" (2106.01548) and "Surrogate Gap Minimization" (2203.08065).
+_SHARPNESS_AWARE = (
+    *("sam/Mixer-B_16", "sam/Mixer-B_32"),
+    *("gsam/Mixer-S_8", "gsam/Mixer-S_16", "gsam/Mixer-S_32", "gsam/Mixer-B_16", "gsam/Mixer-B_32"),
+)
+# Trained by others, on pixels between 0 and 1.
+_MIIL = ("timm/mixer_b16_224.miil_in21k", "timm/mixer_b16_224.miil_in21k_ft_in1k")
+
+
+def _authors(name: str) -> Published:
+    return Published(f"https://storage.googleapis.com/mixer_models/{name}.npz", _TWINS.get(name, ""))
+
+
+def _timm(name: str) -> Published:
+    twin = next((ours for ours, theirs in _TWINS.items() if theirs == name), "")
+    pixels = (0.0, 1.0) if name in _MIIL else (-1.0, 1.0)
+    return Published(f"https://huggingface.co/{name}/resolve/main/model.safetensors", twin, pixels)
 
 
 class MixerFamily(Family):
@@ -29,7 +53,10 @@ class MixerFamily(Family):
         "head/kernel": (2,),
     }
     block = "MixerBlock_"
-    published: ClassVar = {name: f"{_SITE}/{name}.npz" for name in _NAMES}
+    published: ClassVar = {
+        **{name: _authors(name) for name in (*_TWINS, *_SHARPNESS_AWARE)},
+        **{name: _timm(name) for name in (*_TWINS.values(), *_MIIL)},
+    }
     pretrained: ClassVar = {"mixer_b16": "imagenet21k/Mixer-B_16", "mixer_l16": "imagenet21k/Mixer-L_16"}
 
     def __init__(self) -> None:
@@ -76,6 +103,16 @@ class MixerFamily(Family):
         """Returns the parameters with token-mixing MLPs for the new size; see `resolution.change`."""
         del old
         return resolution.change(params, new, method)
+
+    def from_pixels(self, params: dict, low: float, high: float) -> dict:
+        """Returns the parameters with the change of pixels folded into the stem: it has no padding, so this is exact.
+
+        A pixel p in [low, high] is scale * x + shift of its x in [-1, 1].
+        """
+        scale, shift = (high - low) / 2, (high + low) / 2
+        kernel = np.asarray(params["stem"]["kernel"], np.float64)
+        stem = {"kernel": scale * kernel, "bias": params["stem"]["bias"] + shift * kernel.sum(axis=(0, 1, 2))}
+        return {**params, "stem": {name: array.astype(np.float32) for name, array in stem.items()}}
 
     def check_written(self, layout: Layout, arrays: Mapping[str, np.ndarray]) -> None:
         """Raises a ConfigError for untied token mixing in timm's layout."""

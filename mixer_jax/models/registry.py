@@ -8,7 +8,7 @@ import flax.linen as nn
 from mixer_jax.config.checks import suggest
 from mixer_jax.config.extensions import is_extension, resolve
 from mixer_jax.errors import ConfigError
-from mixer_jax.models.family import Family
+from mixer_jax.models.family import Family, Published
 from mixer_jax.models.mixer_family import MixerFamily
 
 FAMILIES: tuple[Family, ...] = (MixerFamily(),)
@@ -19,9 +19,9 @@ def variants() -> list[str]:
     return [name for family in FAMILIES for name in family.variants]
 
 
-def published() -> dict[str, str]:
-    """Returns the addresses of all published weights by name."""
-    return {name: address for family in FAMILIES for name, address in family.published.items()}
+def published() -> dict[str, Published]:
+    """Returns all published weights by name."""
+    return {name: found for family in FAMILIES for name, found in family.published.items()}
 
 
 def family(name: str) -> Family:

@@ -8,6 +8,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from mixer_jax.runtime import mesh
@@ -74,8 +75,23 @@ def fingerprint(state: TrainState) -> jax.Array:
     total = jnp.uint32(0)
     for path, leaf in jax.tree_util.tree_leaves_with_path(state):
         bits = jax.lax.bitcast_convert_type(leaf, f"uint{8 * leaf.dtype.itemsize}").astype(jnp.uint32)
-        place = jnp.full(leaf.shape, zlib.crc32(jax.tree_util.keystr(path).encode()), jnp.uint32)
+        place = jnp.full(leaf.shape, _place_of(path), jnp.uint32)
         for axis in range(leaf.ndim):
             place = place * leaf.shape[axis] + jax.lax.broadcasted_iota(jnp.uint32, leaf.shape, axis)
         total += (bits * (2 * place + 1)).sum(dtype=jnp.uint32)
     return total
+
+
+def fingerprint_of_arrays(tree: dict) -> int:
+    """Returns the `fingerprint` of a tree of NumPy arrays, without a device."""
+    total = 0
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        bits = np.ascontiguousarray(leaf).reshape(-1).view(f"uint{8 * leaf.dtype.itemsize}").astype(np.uint32)
+        place = np.arange(leaf.size, dtype=np.uint32) + np.uint32(_place_of(path) * leaf.size % 2**32)
+        total += int((bits * (2 * place + 1)).sum(dtype=np.uint32))  # modulo 2**32, as all arithmetic of uint32 arrays
+    return total % 2**32
+
+
+def _place_of(path: tuple) -> int:
+    """Returns the number that the places of a leaf's elements begin with."""
+    return zlib.crc32(jax.tree_util.keystr(path).encode())

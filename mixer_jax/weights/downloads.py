@@ -12,6 +12,7 @@ from tqdm import tqdm
 from mixer_jax.config.checks import one_of
 from mixer_jax.errors import ConfigError
 from mixer_jax.models import registry
+from mixer_jax.weights.contents import shown
 from mixer_jax.workdir.layout import whole_file
 
 _SILENCE = 60  # seconds without an answer after which a download is given up
@@ -36,19 +37,23 @@ def fetch(name: str, cache_dir: Path | None = None) -> Path:
     Raises:
       ConfigError: the name is unknown, the download fails, or the file is not what it was.
     """
-    addresses = registry.published()
-    url = addresses[one_of("source", name, addresses)]
+    published = registry.published()
+    found = published[one_of("source", name, published)]
+    url = found.address
     path = (default_cache_dir() if cache_dir is None else cache_dir) / f"{name}{Path(url).suffix}"
-    if not path.exists():
+    if not os.path.lexists(path):
         try:
             _download(url, path)
         except (OSError, http.client.HTTPException) as error:
+            twin = f". The same weights are published as {found.twin!r}, too" if found.twin else ""
             raise ConfigError(
-                f"{name}: {url} cannot be downloaded to {path} ({error}); fetch it elsewhere and put it there"
+                f"{name}: {url} cannot be downloaded to {path} ({error}); fetch it elsewhere and put it there{twin}"
             ) from error
+    if not path.is_file():
+        raise ConfigError(f"{path} is no file; remove it to download {name} anew")
     try:
         _check(path)
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the SHA-256 of {path} cannot be recorded or checked: {error}") from error
     return path
 
@@ -70,8 +75,12 @@ def _check(path: Path) -> None:
     record = path.with_name(f"{path.name}.sha256")
     if not record.exists():
         record.write_text(found)
-    elif record.read_text() != found:
+        return
+    if not record.is_file():
+        raise ConfigError(f"{record} is no file; remove it")
+    recorded = record.read_text(encoding="utf-8")
+    if recorded != found:
         raise ConfigError(
-            f"{path} has SHA-256 {found.split()[0]}; at its first use it had {record.read_text().split()[0]}, says "
+            f"{path} has SHA-256 {found.split()[0]}; at its first use it had {shown(recorded.partition(' ')[0])}, says "
             f"{record.name}. Remove both files to download it anew, or the second if the file was replaced on purpose"
         )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -122,8 +123,8 @@ def _pretraining(source: str, config: dict | None) -> dict:
     if config is None:
         return {"source": source, "epochs": None}
     if init_from := config["init_from"]:
-        folder = Path(init_from).expanduser()
-        return _pretraining(init_from, saved.read_config(folder) if folder.is_dir() else None)
+        folder = os.path.expanduser(init_from)
+        return _pretraining(init_from, saved.read_config(Path(folder)) if os.path.isdir(folder) else None)
     steps = config["steps"]  # takes precedence over the epochs
     return {"source": config["data"]["source"], "epochs": config["epochs"] if steps is None else None}
 
@@ -138,7 +139,7 @@ def load_trained(source: str | Path) -> Trained:
       ConfigError: there is nothing of that name, or it cannot be read.
     """
     folder = Path(source) if "://" in str(source) else local_path("checkpoint", source)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # pathlib's own raises of a name that is too long
         return Trained(str(source), load_weights(source))
     found = saved.locate(folder)  # once: a run that is going on may save another in the meantime
     run = saved.read_run(found)

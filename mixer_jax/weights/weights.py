@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Iterable
 
 import flax.linen as nn
@@ -11,6 +12,9 @@ from mixer_jax.errors import ConfigError
 from mixer_jax.models import registry
 from mixer_jax.models.family import Family
 from mixer_jax.models.resolution import METHODS
+from mixer_jax.weights.contents import shown
+
+_MOST_LISTED = 50  # entries of one group that are left over; of more, one line says how many
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,14 +24,19 @@ class Entry:
     Attributes:
       name: its name in the parameter tree; None if it was left over.
       key: its key in the file; None if it is newly initialised.
-      shape: its shape after the changes.
+      shape: its shape after the changes; None of what is no array.
       changes: what was done to it, such as "renamed", "squeezed", "transposed", "cast from float16".
     """
 
     name: str | None
     key: str | None
-    shape: tuple[int, ...]
+    shape: tuple[int, ...] | None
     changes: tuple[str, ...] = ()
+
+    @property
+    def group(self) -> str:
+        """The first word of its key, such as "optimizer"."""
+        return re.split(r"[./]", self.key or "")[0]
 
     def __str__(self):
         if self.key is None:
@@ -35,8 +44,8 @@ class Entry:
         done = ", ".join(change for change in self.changes if change != "renamed")
         done = f": {done}" if done else ""
         if self.name is None:
-            return f"left over: {self.key} {self.shape}{done}"
-        renamed = f" <- {self.key}" if self.key != self.name else ""
+            return f"left over: {shown(self.key)} {'(no array)' if self.shape is None else self.shape}{done}"
+        renamed = f" <- {shown(self.key)}" if self.key != self.name else ""
         return f"{self.name} {self.shape}{renamed}{done}"
 
 
@@ -51,6 +60,8 @@ class Weights:
       source: the file that they came from.
       layout: what its layout is called.
       entries: what became of each array, in the order of the tree; what was left over comes last.
+      part: what the file calls this set of weights, its keys' prefix; "" where they have none.
+      beside: what it calls the other sets that it holds.
     """
 
     params: dict = dataclasses.field(repr=False)
@@ -59,6 +70,8 @@ class Weights:
     source: str
     layout: str
     entries: tuple[Entry, ...] = dataclasses.field(repr=False)
+    part: str = ""
+    beside: tuple[str, ...] = ()
 
     @property
     def family(self) -> Family:
@@ -99,6 +112,22 @@ class Weights:
 
         entries = tuple(changed(entry) for entry in self.entries)
         return dataclasses.replace(self, params=params, model=model, image_size=image_size, entries=entries)
+
+    def from_pixels(self, low: float, high: float) -> "Weights":
+        """Returns, of weights for pixels between `low` and `high`, those that do the same for pixels in [-1, 1]."""
+        if (low, high) == (-1.0, 1.0):
+            return self
+        flat = flatten_dict(self.params, sep="/")
+        changed = self.family.from_pixels(self.params, low, high)
+        new = flatten_dict(changed, sep="/")
+        done = (f"rescaled from pixels in [{low:g}, {high:g}]",)
+        entries = tuple(
+            dataclasses.replace(entry, changes=entry.changes + done)
+            if entry.name and new[entry.name] is not flat[entry.name]
+            else entry
+            for entry in self.entries
+        )
+        return dataclasses.replace(self, params=changed, entries=entries)
 
     def into(self, init_params: dict, *, new_head: bool = False) -> "Weights":
         """Fits the weights into a model.
@@ -152,14 +181,20 @@ class Weights:
         counts.append(f"{sum(entry.key is None for entry in self.entries)} newly initialised")
         counts.append(f"{sum(entry.name is None for entry in self.entries)} left over")
         blocks = "|".join(re.escape(layout.key(self.family.block)) for layout in self.family.layouts)
+        beside = Counter(entry.group for entry in self.entries if entry.name is None)
         lines: dict[str, int] = {}
         for entry in self.entries:
+            if entry.name is None and beside[entry.group] > _MOST_LISTED:
+                line = f"left over: {beside[entry.group]:,} entries of {shown(entry.group)}"
+                lines[line] = 1
+                continue
             line = re.sub(rf"({blocks})\d+", r"\1*", str(entry)) if self.family.block else str(entry)
             lines[line] = lines.get(line, 0) + 1
         listed = [f"  {line}{f' ({count} times)' if count > 1 else ''}" for line, count in lines.items()]
-        return "\n".join([f"{self.source}, {self.layout} layout: {', '.join(counts)}", *listed])
+        part = f", {shown(self.part)}" if self.part else ""
+        return "\n".join([f"{self.source}{part}, {self.layout} layout: {', '.join(counts)}", *listed])
 
 
 def in_order(names: Iterable[str]) -> list[str]:
     """Returns names of arrays sorted, with MixerBlock_2 before MixerBlock_10."""
-    return sorted(names, key=lambda name: [int(x) if x.isdigit() else x for x in re.split(r"(\d+)", name)])
+    return sorted(names, key=lambda name: [int(x) if x.isdecimal() else x for x in re.split(r"(\d+)", name)])

@@ -16,6 +16,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from mixer_jax.errors import ConfigError, RunError, in_short
 from mixer_jax.steps.state import TrainState, fingerprint
+from mixer_jax.workdir.saved import PARAMS_SUM
 
 logger = logging.getLogger("mixer_jax")
 
@@ -109,11 +110,11 @@ class Checkpoints:
           RunError: this one, or the one before, cannot be written.
         """
         self._saving = True
-        run = {**run, "fingerprint": int(fingerprint(state))}
+        sums = {"fingerprint": int(fingerprint(state)), PARAMS_SUM: int(fingerprint(state.params))}
         with self._writing():
             self._manager.save(
                 int(state.step),
-                args=ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run)),
+                args=ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave({**run, **sums})),
                 metrics={self._best: metrics[self._best]} if self._best and metrics else {},
             )
 
@@ -162,7 +163,7 @@ class Checkpoints:
 
     def restore_run(self, step: int) -> dict:
         """Returns what `save` was given as `run` at a step; raises a DamagedError if it cannot be read."""
-        return {key: value for key, value in self._read_run(step).items() if key != "fingerprint"}
+        return {key: value for key, value in self._read_run(step).items() if key not in ("fingerprint", PARAMS_SUM)}
 
     def restore_state(self, step: int, target: TrainState) -> TrainState:
         """Returns the state of a step; raises a DamagedError if it cannot be read or is not what was saved.

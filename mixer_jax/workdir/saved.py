@@ -11,7 +11,10 @@ import orbax.checkpoint as ocp
 from mixer_jax.config import base
 from mixer_jax.config.compare import complete
 from mixer_jax.errors import ConfigError, in_short
+from mixer_jax.steps.state import fingerprint_of_arrays
 from mixer_jax.workdir import layout
+
+PARAMS_SUM = "params_fingerprint"  # in a checkpoint's record of the run: the sum over its parameters alone
 
 
 def locate(folder: Path) -> Path:
@@ -39,7 +42,7 @@ def read_params(folder: Path) -> dict:
       The parameter tree, NumPy arrays.
 
     Raises:
-      ConfigError: there is no checkpoint, or it cannot be read.
+      ConfigError: there is no checkpoint, it cannot be read, or the parameters are not those that were saved.
     """
     checkpoint = locate(folder)
     state = (checkpoint / "state").resolve()
@@ -47,7 +50,13 @@ def read_params(folder: Path) -> dict:
         target = {"params": handler.metadata(state).tree["params"]}
         on_host = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
         args = ocp.args.PyTreeRestore(target, restore_args=on_host, partial_restore=True)
-        return handler.restore(state, args=args)["params"]
+        params = handler.restore(state, args=args)["params"]
+    run = read_run(checkpoint)
+    # Orbax itself passes over a changed bit inside an array. Older checkpoints have no sum.
+    recorded = run.get(PARAMS_SUM) if isinstance(run, dict) else None
+    if recorded is not None and recorded != fingerprint_of_arrays(params):
+        raise ConfigError(f"{checkpoint} is damaged: its parameters are not those that were saved")
+    return params
 
 
 def read_run(folder: Path) -> dict:
