@@ -1,6 +1,7 @@
 """Checkpoints: what is kept, what is exact, what a later start finds, and what is made of damaged ones."""
 
 import contextlib
+import json
 import re
 import shutil
 
@@ -11,7 +12,7 @@ import pytest
 
 from mixer_jax.errors import ConfigError, RunError
 from mixer_jax.runtime import mesh
-from mixer_jax.steps.state import TrainState, fingerprint
+from mixer_jax.steps.state import TrainState, fingerprint, fingerprint_of_arrays
 from mixer_jax.workdir.checkpoints import Checkpoints
 from mixer_jax.workdir.saved import read_params
 
@@ -146,7 +147,8 @@ def garble(path):
 
 def flip_a_bit(path):
     content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 4
+    # Each of four devices writes a quarter; where one ends, compressed data has bits that mean nothing.
+    content[len(content) * 3 // 8] ^= 4
     path.write_bytes(content)
 
 
@@ -274,6 +276,22 @@ def test_a_fingerprint_tells_any_bit_and_any_place():
         assert int(fingerprint(other)) != original
 
 
+def test_the_fingerprint_of_arrays_is_that_of_the_device():
+    rng = np.random.default_rng(0)
+    tree = {
+        "a": {"kernel": rng.normal(size=(3, 5, 7)).astype(np.float32), "bias": np.zeros(0, np.float32)},
+        "b": rng.normal(size=(33, 9)).astype(jnp.bfloat16),
+        "c": rng.integers(0, 255, (4, 4), np.uint8),
+        "d": np.int32(-5),
+        "e": np.asfortranarray(rng.normal(size=(6, 4)).astype(np.float32)),
+    }
+    assert fingerprint_of_arrays(tree) == int(fingerprint(tree))
+    params = large_state(1, 1).params
+    assert fingerprint_of_arrays(jax.device_get(params)) == int(fingerprint(params))
+    if DEVICES >= 4:
+        assert fingerprint_of_arrays(jax.device_get(params)) == int(fingerprint(large_state(2, DEVICES // 2).params))
+
+
 def check_until_it_fails(checkpoints):
     while True:
         checkpoints.check()
@@ -322,3 +340,47 @@ def test_parameters_of_no_or_a_damaged_checkpoint_are_refused_by_folder(tmp_path
             path.write_bytes(b"")
     with pytest.raises(ConfigError, match="checkpoints/1 cannot be read"):
         read_params(tmp_path)
+
+
+def saved_large(tmp_path):
+    with contextlib.closing(Checkpoints(tmp_path / "checkpoints", keep=2, best=None)) as checkpoints:
+        checkpoints.save(large_state_at(1), run={"config": {}}, metrics={})
+    return tmp_path / "checkpoints" / "1"
+
+
+def test_no_changed_bit_of_a_file_gives_other_parameters(tmp_path):
+    folder = saved_large(tmp_path)
+    expected = jax.device_get(large_state_at(1).params)
+    rng = np.random.default_rng(0)
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.stat().st_size]
+    refused = 0
+    for path in [*files, *[largest(folder / "state")] * 10]:
+        whole = path.read_bytes()
+        content = bytearray(whole)
+        content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(content)
+        try:
+            params = read_params(folder)
+        except ConfigError as error:
+            refused += "\n" not in str(error)
+        else:
+            jax.tree.map(np.testing.assert_array_equal, params, expected)
+        path.write_bytes(whole)
+    assert refused > 5
+
+
+def test_parameters_that_are_not_those_that_were_saved_are_refused_by_folder(tmp_path):
+    folder = saved_large(tmp_path)
+    flip_a_bit(largest(folder / "state"))
+    with pytest.raises(ConfigError, match="checkpoints/1 is damaged: its parameters are not those that were saved"):
+        read_params(tmp_path)
+
+
+def test_a_checkpoint_from_before_there_was_a_sum_of_parameters_is_read_as_before(tmp_path):
+    folder = saved_large(tmp_path)
+    record = folder / "run" / "metadata"
+    run = json.loads(record.read_text())
+    assert run.pop("params_fingerprint") == fingerprint_of_arrays(read_params(tmp_path))
+    record.write_text(json.dumps(run))
+    jax.tree.map(np.testing.assert_array_equal, read_params(tmp_path), jax.device_get(large_state_at(1).params))
+    assert Checkpoints(tmp_path / "checkpoints", keep=2, best=None).restore_run(1) == {"config": {}}

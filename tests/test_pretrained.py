@@ -5,6 +5,8 @@ import dataclasses
 import functools
 import hashlib
 import http.server
+import os
+import shutil
 import threading
 from pathlib import Path
 
@@ -339,7 +341,7 @@ def test_arrays_that_are_not_those_of_one_mixer_are_refused_by_key_and_shapes(la
 
 @pytest.mark.parametrize("name", ["a.npz", "a.safetensors"])
 @pytest.mark.parametrize(
-    "damage", [lambda x: x[: len(x) // 2], lambda x: x[:-7], lambda _: b"", lambda _: b"no weights"]
+    "damage", [lambda x: x[: len(x) // 2], lambda x: x[:-7], lambda x: x[:1], lambda _: b"no weights"]
 )
 def test_truncated_files_are_refused_by_name(name, damage, small, tmp_path):
     path = write(tmp_path / name, (official if name == "a.npz" else timm)(small, 4))
@@ -424,13 +426,24 @@ def test_a_headless_file_needs_a_new_head(small):
 
 
 class Site(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder, and half of a file whose name contains "L_16"."""
+    """Serves a folder, half of a file whose name contains "L_16", and refuses those of "gsam" to anonymous readers."""
 
     requests = ()
 
     def log_message(self, *_):
         """Counts requests instead of printing them."""
         self.requests.append(self.path)
+
+    def do_GET(self):
+        """Answers a request, one in "timm/" by sending the client to another address first, as the hub does."""
+        if "gsam" in self.path or "closed" in self.path:
+            self.send_error(403, "Anonymous caller does not have storage.objects.get access")
+        elif self.path.startswith("/timm/"):
+            self.send_response(302)
+            self.send_header("Location", f"/elsewhere{self.path}?signature=1")
+            self.end_headers()
+        else:
+            super().do_GET()
 
     def copyfile(self, source, outputfile):
         content = source.read()
@@ -443,6 +456,9 @@ def site(tmp_path, monkeypatch, small):
     for name in list(registry.published())[:2]:
         (tmp_path / "site" / name).parent.mkdir(parents=True, exist_ok=True)
         write(tmp_path / "site" / f"{name}.npz", official(small, 4))
+    (tmp_path / "site" / "elsewhere" / "timm").mkdir(parents=True)
+    for name in ("mixer_b16_224.goog_in21k", "mixer_b16_224.miil_in21k"):
+        write(tmp_path / "site" / "elsewhere" / "timm" / f"{name}.safetensors", timm(small, 4))
     monkeypatch.setattr(Site, "requests", [])
     handler = functools.partial(Site, directory=tmp_path / "site")
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -484,6 +500,80 @@ def test_a_failed_download_leaves_nothing_and_says_where_to_put_the_file(name, r
     with pytest.raises(ConfigError, match=f"{name}.npz cannot be downloaded .*{reason}.*elsewhere and put it there"):
         published.fetch(name, cache)
     assert not [path for path in cache.rglob("*") if path.is_file()]
+
+
+def test_timms_weights_are_published_by_name(site, small, tmp_path):
+    weights = load_weights("timm/mixer_b16_224.goog_in21k", cache_dir=tmp_path / "cache")
+    assert_same_params(weights.params, from_arrays(timm(small, 4), source="a").params)
+    assert len(site) == 2
+    assert (tmp_path / "cache" / "timm" / "mixer_b16_224.goog_in21k.safetensors.sha256").exists()
+
+
+@pytest.mark.usefixtures("site")
+def test_weights_for_pixels_from_0_to_1_see_the_same_image(small, tmp_path):
+    weights = load_weights("timm/mixer_b16_224.miil_in21k", cache_dir=tmp_path / "cache")
+    image = image_of(12)
+    expected = forward(small, (image + 1) / 2, 4)
+    np.testing.assert_allclose(logits(weights, image), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    assert "2 rescaled" in weights.report()
+    assert "stem.proj.bias: rescaled from pixels in [0, 1]" in weights.report()
+    shutil.copy(tmp_path / "cache/timm/mixer_b16_224.miil_in21k.safetensors", tmp_path / "a.safetensors")
+    assert "rescaled" not in load_weights(tmp_path / "a.safetensors").report()  # a file says nothing of pixels
+
+
+def test_what_is_published_has_an_address_and_the_same_weights_elsewhere_are_named():
+    published = registry.published()
+    names = {
+        *("imagenet1k/Mixer-B_16", "imagenet1k/Mixer-L_16", "imagenet21k/Mixer-B_16", "imagenet21k/Mixer-L_16"),
+        *("sam/Mixer-B_16", "sam/Mixer-B_32", "gsam/Mixer-S_8", "gsam/Mixer-S_16", "gsam/Mixer-S_32"),
+        *("gsam/Mixer-B_16", "gsam/Mixer-B_32"),
+        *(f"timm/mixer_{size}_224.{kind}" for size in ("b16", "l16") for kind in ("goog_in21k", "goog_in21k_ft_in1k")),
+        *("timm/mixer_b16_224.miil_in21k", "timm/mixer_b16_224.miil_in21k_ft_in1k"),
+    }
+    assert set(published) == names
+    sam = "https://storage.googleapis.com/mixer_models/sam/Mixer-B_32.npz"
+    assert (published["sam/Mixer-B_32"].address, published["sam/Mixer-B_32"].twin) == (sam, "")
+    ours, theirs = "imagenet21k/Mixer-L_16", "timm/mixer_l16_224.goog_in21k"
+    assert published[theirs].address == f"https://huggingface.co/{theirs}/resolve/main/model.safetensors"
+    assert (published[ours].twin, published[theirs].twin) == (theirs, ours)
+    assert {name for name, found in published.items() if found.pixels == (0.0, 1.0)} == {
+        name for name in names if "miil" in name
+    }
+    assert all(published[found.twin].twin == name for name, found in published.items() if found.twin)
+
+
+@pytest.mark.usefixtures("site")
+def test_a_refused_download_names_the_other_source(monkeypatch, tmp_path):
+    closed = dict(MixerFamily.published)
+    found = closed["imagenet21k/Mixer-B_16"]
+    closed["imagenet21k/Mixer-B_16"] = dataclasses.replace(
+        found, address=found.address.replace("imagenet21k", "closed")
+    )
+    monkeypatch.setattr(MixerFamily, "published", closed)
+    with pytest.raises(ConfigError, match="403.*put it there. The same .* 'timm/mixer_b16_224.goog_in21k', too"):
+        published.fetch("imagenet21k/Mixer-B_16", tmp_path)
+    with pytest.raises(ConfigError, match="403.*elsewhere and put it there$"):
+        published.fetch("gsam/Mixer-S_8", tmp_path)
+
+
+def test_what_is_no_file_in_the_cache_is_not_waited_for(tmp_path):
+    file = tmp_path / "imagenet1k" / "Mixer-B_16.npz"
+    file.parent.mkdir()
+    os.mkfifo(file)
+    with pytest.raises(ConfigError, match="Mixer-B_16.npz is no file; remove it"):
+        published.fetch("imagenet1k/Mixer-B_16", tmp_path)
+    file.unlink()
+    file.write_bytes(b"x")
+    record = file.with_name("Mixer-B_16.npz.sha256")
+    os.mkfifo(record)
+    with pytest.raises(ConfigError, match="Mixer-B_16.npz.sha256 is no file; remove it"):
+        published.fetch("imagenet1k/Mixer-B_16", tmp_path)
+    record.unlink()
+    for content in (b"", b"\xff\xfe", b"x" * 60_000):
+        record.write_bytes(content)
+        with pytest.raises(ConfigError, match="Mixer-B_16.npz") as refused:
+            published.fetch("imagenet1k/Mixer-B_16", tmp_path)
+        assert len(str(refused.value)) < 1000
 
 
 @pytest.mark.usefixtures("site")

@@ -108,15 +108,19 @@ def _read_safetensors(path: Path) -> tuple[Contents, str | None]:
 
 
 def _check_is_file(path: Path) -> None:
-    """Raises a ConfigError if there is no such file, or it is a folder, a pipe or a device."""
+    """Raises a ConfigError if there is no such file, or it is empty, a folder, a pipe or a device."""
     try:
-        mode = path.stat().st_mode
+        status = path.stat()
     except FileNotFoundError as error:
         raise ConfigError(f"{path}: there is no such file") from error
     except (OSError, ValueError) as error:  # a name that is too long, or has a zero byte
         raise ConfigError(f"{shown(str(path))}: there is no such file ({getattr(error, 'strerror', error)})") from error
-    if not stat.S_ISREG(mode):
-        raise ConfigError(f"{path} is {'a folder' if stat.S_ISDIR(mode) else 'no file'}; expected a file of weights")
+    if stat.S_ISREG(status.st_mode) and not status.st_size:
+        raise ConfigError(f"{path} is empty; expected a file of weights")
+    if not stat.S_ISREG(status.st_mode):
+        raise ConfigError(
+            f"{path} is {'a folder' if stat.S_ISDIR(status.st_mode) else 'no file'}; expected a file of weights"
+        )
 
 
 def _other_kind(path: Path) -> str | None:

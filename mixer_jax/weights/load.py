@@ -33,7 +33,7 @@ logger = logging.getLogger("mixer_jax")
 
 _TYPES = ("float32", "float16", "bfloat16", "float64")
 _TYPES_TEXT = f"{', '.join(_TYPES[:-1])} or {_TYPES[-1]}"
-_MOST_BLOCKS = 1000  # the deepest published model has 32
+_MOST_BLOCKS = 500  # the deepest published model has 32
 
 
 def load_weights(source: str | Path, *, part: str | None = None, cache_dir: Path | None = None) -> Weights:
@@ -159,14 +159,14 @@ def from_arrays(
     told = {name: _take(arrays, found, name, source)[0] for name in known}
     for name, array in told.items():
         if array.ndim not in telling[name]:
-            key = f"{found.prefix}{layout.key(name)}"
-            raise ConfigError(f"{source}: {key} has shape {array.shape}; expected {telling[name][0]} axes")
+            key = found.keys[layout.key(name)]
+            raise ConfigError(f"{source}: {shown(key)} has shape {arrays[key].shape}; expected {telling[name][0]} axes")
     model = family.identify({name: array.shape for name, array in told.items()}, _num_blocks(found, source))
     try:
         image_size = family.image_size(unflatten_dict(told, sep="/"))
         expected = _expected_shapes(model, image_size)
-    except ConfigError as error:
-        raise ConfigError(f"{source} holds no model that can be made: {error}") from error
+    except (ValueError, TypeError, OverflowError) as error:  # dimensions of 0, or beyond what can be counted
+        raise ConfigError(f"{source} holds no model that can be made: {str(error).splitlines()[0]}") from error
     params, entries = {}, []
     for name, needed in expected.items():
         params[name], entry = _take(arrays, found, name, source, needed)
@@ -212,22 +212,26 @@ def _take(
     layout = found.layout
     expected = f"; expected {needed}" if needed is not None else ""
     if layout.key(name) not in found.keys:
-        raise ConfigError(f"{source}: {found.prefix}{layout.key(name)} is missing{expected}")
+        raise ConfigError(f"{source}: {shown(found.prefix + layout.key(name))} is missing{expected}")
     key = found.keys[layout.key(name)]
     stored = arrays[key]
     if stored.dtype.name not in _TYPES:
-        raise ConfigError(f"{source}: {key} has dtype {stored.dtype}; expected floating-point numbers, {_TYPES_TEXT}")
+        float8 = ", as NumPy stores float8" if stored.dtype == "V1" else ""
+        raise ConfigError(
+            f"{source}: {shown(key)} has dtype {shown(str(stored.dtype))}{float8}; expected floating-point numbers, "
+            f"{_TYPES_TEXT}"
+        )
     array, change = layout.from_file(name, stored)
     if needed is not None and array.shape != needed:
         in_file = f"{stored.shape}, {change} {array.shape}" if change else array.shape
-        raise ConfigError(f"{source}: {key} has shape {in_file}{expected}")
+        raise ConfigError(f"{source}: {shown(key)} has shape {in_file}{expected}")
     changes = ["renamed"] if key != name else []
     changes += [change] if change else []
     changes += [f"cast from {array.dtype}"] if array.dtype != np.float32 else []
     with np.errstate(over="ignore"):  # what becomes infinite is refused by name
         cast = array.astype(np.float32, copy=False)
     if not np.isfinite(cast).all():
-        raise ConfigError(f"{source}: {key} {_not_finite(array, cast)}; expected finite numbers")
+        raise ConfigError(f"{source}: {shown(key)} {_not_finite(array, cast)}; expected finite numbers")
     return cast, Entry(name, key, array.shape, tuple(changes))
 
 

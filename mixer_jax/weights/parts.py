@@ -71,9 +71,9 @@ def find(
         meant = [part for part in found if _is(_AVERAGED, part)] if len(found) > 1 else found
         meant = meant or [part for part in found if not part.prefix]
     if len(meant) != 1:
-        names = ", ".join(shown(title) or "'' (without a prefix)" for title in by_title)
-        asked = f" and not {shown(wanted)!r} alone" if wanted is not None else "; choose one of them as the part"
-        raise ConfigError(f"{source} holds these sets of weights: {names}{asked}")
+        names = ", ".join(shown(title) or "'' (keys without a prefix)" for title in by_title)
+        advice = "name one as the part" if wanted is None else f"the part {shown(wanted)!r} is none or not one of them"
+        raise ConfigError(f"{source} holds the sets of weights {names}; {advice}")
     return dataclasses.replace(meant[0], beside=tuple(title for title in by_title if title != meant[0].title))
 
 

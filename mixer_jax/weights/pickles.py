@@ -7,6 +7,7 @@ stack: numbers, texts, tuples, lists and dicts. What the pickle would look up or
 
 import dataclasses
 import pickletools
+import warnings
 from collections.abc import Callable
 from typing import IO
 
@@ -62,12 +63,13 @@ def load(stream: IO[bytes]) -> object:
     """
     machine = _Machine()
     try:
-        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-            if opcode.name == "STOP":
-                return machine.stack.pop()
-            if count == _MOST_OPCODES:
-                raise PickleError(f"a pickle of more than {_MOST_OPCODES:,} opcodes")
-            machine.do(opcode.name, argument)
+        with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of escapes in texts
+            for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
+                if opcode.name == "STOP":
+                    return machine.stack.pop()
+                if count == _MOST_OPCODES:
+                    raise PickleError(f"a pickle of more than {_MOST_OPCODES:,} opcodes")
+                machine.do(opcode.name, argument)
     except PickleError:
         raise
     except (ValueError, LookupError, TypeError, AttributeError, OverflowError, MemoryError) as error:

@@ -14,7 +14,7 @@ from mixer_jax.models.family import Family
 from mixer_jax.models.resolution import METHODS
 from mixer_jax.weights.contents import shown
 
-_MOST_LISTED = 50  # entries of one group that are left over; of more, one line says how many
+_MOST_LISTED = 20  # entries of one group that are left over; of more, one line says how many
 
 
 @dataclasses.dataclass(frozen=True)
