@@ -27,7 +27,7 @@ HOMES = {
     "cv2": {"data"},
     "sklearn": {"data"},
     "safetensors": {"weights"},
-    "torch": {"weights"},
+    "torch": set(),  # its files are read without it
     "orbax": {"workdir"},
     "clu": {"workdir", "training"},
     "tensorboard": {"workdir"},

@@ -1,5 +1,6 @@
 """Trained models: what is known of a run, a file, and the trainings before it."""
 
+import dataclasses
 import json
 import shutil
 
@@ -102,6 +103,12 @@ def test_the_pretraining_is_the_first_of_the_trainings(run, tmp_path):
     assert load_trained(str(third)).pretraining() == {"source": "digits", "epochs": 0.2}
     fine_tuned = started_from(run, "imagenet21k/Mixer-B_16", tmp_path / "fine_tuned")
     assert load_trained(str(fine_tuned)).pretraining() == {"source": "imagenet21k/Mixer-B_16", "epochs": None}
+
+
+@pytest.mark.parametrize("init_from", ["x" * 300, "~nosuchuser/x", "x\0y"])
+def test_weights_that_a_run_started_from_need_not_be_there(init_from, tmp_path):
+    trained_model = dataclasses.replace(save_file(tmp_path / "a.npz", 10), config={"init_from": init_from})
+    assert trained_model.pretraining() == {"source": init_from, "epochs": None}
 
 
 def test_the_record_of_an_evaluation_describes_the_model(run, tmp_path):

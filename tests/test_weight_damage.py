@@ -14,10 +14,11 @@ import pytest
 import safetensors
 import safetensors.numpy
 
+from mixer_jax.config import base
 from mixer_jax.errors import ConfigError
 from mixer_jax.weights import array_files
-from mixer_jax.weights.load import from_arrays, load_weights, save_weights
-from tests.test_torch_files import FILES, state_dict
+from mixer_jax.weights.load import from_arrays, from_config, load_weights, save_weights
+from tests.test_torch_files import FILES, MODEL, state_dict
 from tests.weight_files import save_torch
 
 
@@ -232,6 +233,16 @@ def test_float8_is_refused_by_its_name(tmp_path):
 def test_weights_that_are_not_finite_or_do_not_stay_so_are_refused(array, message, tmp_path):
     np.savez(tmp_path / "a.npz", **state_dict() | {"head.bias": array})
     assert f"a.npz: head.bias {message}" in refused(tmp_path / "a.npz")
+
+
+def test_a_run_whose_parameters_are_not_finite_is_refused(tiny):
+    config = base.get_config()
+    config.model.update({"name": "mixer", **MODEL})
+    config.data.update({"num_classes": 3, "image_size": 4})
+    np.testing.assert_equal(from_config(tiny.params, config, source="a run").params, tiny.params)
+    broken = {**tiny.params, "head": {**tiny.params["head"], "bias": np.array([0, np.nan, np.nan], np.float32)}}
+    with pytest.raises(ConfigError, match="a run: head/bias has 2 of 3 values that are not finite, the first nan"):
+        from_config(broken, config, source="a run")
 
 
 @pytest.mark.parametrize(

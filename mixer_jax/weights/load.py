@@ -166,7 +166,8 @@ def from_arrays(
         image_size = family.image_size(unflatten_dict(told, sep="/"))
         expected = _expected_shapes(model, image_size)
     except (ValueError, TypeError, OverflowError) as error:  # dimensions of 0, or beyond what can be counted
-        raise ConfigError(f"{source} holds no model that can be made: {str(error).splitlines()[0]}") from error
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"{source} holds no model that can be made: {reason}") from error
     params, entries = {}, []
     for name, needed in expected.items():
         params[name], entry = _take(arrays, found, name, source, needed)

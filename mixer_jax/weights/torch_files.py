@@ -40,11 +40,12 @@ def read(path: Path) -> Contents:
       ConfigError: the file is whole and holds something else, or a tensor that cannot be read.
       ValueError, OSError, LookupError, zipfile.BadZipFile, NotImplementedError: it is damaged.
     """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            return _read_zip(path, archive)
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return _read_older(path, content)
+    with path.open("rb") as file:
+        if file.read(4) == b"PK\3\4":
+            with zipfile.ZipFile(file) as archive:
+                return _read_zip(path, archive)
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return _read_older(path, content)
 
 
 def _read_zip(path: Path, archive: zipfile.ZipFile) -> Contents:
