@@ -110,11 +110,11 @@ class Checkpoints:
           RunError: this one, or the one before, cannot be written.
         """
         self._saving = True
-        sums = {"fingerprint": int(fingerprint(state)), PARAMS_SUM: int(fingerprint(state.params))}
+        run = {**run, "fingerprint": int(fingerprint(state)), PARAMS_SUM: int(fingerprint(state.params))}
         with self._writing():
             self._manager.save(
                 int(state.step),
-                args=ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave({**run, **sums})),
+                args=ocp.args.Composite(state=ocp.args.StandardSave(state), run=ocp.args.JsonSave(run)),
                 metrics={self._best: metrics[self._best]} if self._best and metrics else {},
             )
 
