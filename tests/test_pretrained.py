@@ -596,3 +596,5 @@ def test_the_cache_is_where_the_desktop_standard_puts_it(monkeypatch, tmp_path):
 def test_unknown_names_are_refused_with_the_nearest_one():
     with pytest.raises(ConfigError, match="did you mean 'imagenet1k/Mixer-B_16'"):
         published.fetch("imagenet1k/Mixer-B_61")
+    with pytest.raises(ConfigError, match="no published weights .*; did you mean 'timm/mixer_b16_224.goog_in21k'"):
+        load_weights("timm/mixer_b16_224.goog_in22k")  # a dot begins no ending here

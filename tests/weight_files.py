@@ -24,6 +24,7 @@ class Tensor:
     shape: tuple
     strides: tuple
     offset: int = 0
+    more: tuple = ()  # what may follow in a file
 
 
 @dataclasses.dataclass
@@ -80,7 +81,7 @@ class TorchPickle:
         reference = self.of(("storage", kind, str(len(self.storages)), "cuda:0", value.stored.size)) + b"Q"
         self.storages.append(value.stored.tobytes())
         hooks = Call("collections", "OrderedDict")
-        arguments = (reference, value.offset, value.shape, value.strides, False, hooks)
+        arguments = (reference, value.offset, value.shape, value.strides, False, hooks, *value.more)
         return self.of(Call("torch._utils", "_rebuild_tensor_v2", arguments))
 
 

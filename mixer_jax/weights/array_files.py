@@ -16,7 +16,7 @@ from mixer_jax.weights.contents import Contents, checksum, shown
 from mixer_jax.workdir.layout import whole_file
 
 _WRITTEN = (".npz", ".safetensors")
-_TORCH = (".pth", ".pt", ".bin", ".ckpt", ".pth.tar")
+READ = (*_WRITTEN, ".pth", ".pt", ".bin", ".ckpt", ".pth.tar")  # endings of files that are read
 _SUM = "mixer_jax_sha256"  # in the metadata of .safetensors
 # What the readers raise of files that are truncated, damaged or of another kind.
 _DAMAGED = (
@@ -46,7 +46,7 @@ def read(path: Path) -> Contents:
       ConfigError: there is no such file, its ending is unknown, it is damaged, it is not what this project wrote, or it
         holds something else.
     """
-    _check_ending(path, (*_WRITTEN, *_TORCH))
+    _check_ending(path, READ)
     _check_is_file(path)
     found: tuple[Contents, str | None]
     try:

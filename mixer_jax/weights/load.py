@@ -66,7 +66,7 @@ def load_weights(source: str | Path, *, part: str | None = None, cache_dir: Path
         if part is not None:
             raise ConfigError(f"{source} is a folder; a part, here {shown(part)!r}, is of a file")
         return _of_checkpoint(path)
-    if not path.suffix and not os.path.exists(path):
+    if array_files.ending(path) not in array_files.READ and not os.path.lexists(path):
         raise ConfigError(
             f"{shown(str(source))}: there is no such work directory, checkpoint or file, and no published weights have "
             f"that name; {suggest(str(source), published)}"

@@ -70,7 +70,10 @@ def _read_older(path: Path, content: mmap.mmap) -> Contents:
     pickles.load(stream)
     machine, tree, keys = (pickles.load(stream) for _ in range(3))
     order = "little" if not isinstance(machine, dict) or machine.get("little_endian", True) else "big"
-    sizes = {key: _type_of(kind).itemsize for key, kind in _storages(tree)}
+    try:
+        sizes = {key: _type_of(kind).itemsize for key, kind in _storages(tree)}
+    except ConfigError as error:
+        raise ConfigError(f"{path}: a tensor {error}") from error
     places = {}
     for key in keys if isinstance(keys, list) else ():
         count = int.from_bytes(content.read(8), order, signed=True)  # type: ignore[arg-type]
@@ -156,6 +159,9 @@ def _array(tensor: Made, storage: _Storage, order: str) -> np.ndarray:
     reference, offset, shape, strides = tensor.arguments[:4]
     _, kind, key, _, count = reference.value[:5]
     third = tensor.name.endswith("_v3")  # there the storage has no type
+    # A part of another storage, of PyTorch before 0.4, or numbers that are stored with the other sign.
+    if any(reference.value[5:]) or any(tensor.arguments[7 if third else 6 :]):
+        raise ConfigError("is stored in a form that is not read; save a copy of its numbers")
     dtype = _type_of(tensor.arguments[6] if third else kind)
     if not all(type(n) is int and n >= 0 for n in (offset, *shape, *strides)) or len(shape) != len(strides):
         raise ValueError("a tensor of a shape that is no numbers")
