@@ -1,19 +1,19 @@
 """What the commands share: the flag --config and its checks, and what they show on the terminal."""
 
 import logging
-import re
 import sys
-import traceback
 from pathlib import Path
 from typing import NoReturn
 
 from absl import app, flags
 from absl import logging as absl_logging
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from mixer_jax.config import recipes
 from mixer_jax.config.checks import check_key
-from mixer_jax.errors import ConfigError
+from mixer_jax.errors import ConfigError, one_line
+
+_HELP = ("--help", "-help", "-h", "-?", "--helpshort", "-helpshort", "--helpfull", "-helpfull", "--helpxml")
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -29,30 +29,20 @@ def parse_flags(argv: list[str]) -> list[str]:
       What is left of it: the program name and positional arguments.
     """
     # The config is read without its overrides first, because ml_collections meets an unknown key with a traceback.
-    alone = flags.FlagValues()
-    config = config_flags.DEFINE_config_file("config", None, flag_values=alone, sys_argv=[])
     absent: list[str] = []
     try:
         arguments = flags.FLAGS.read_flags_from_files(argv[1:], force_gnu=False)  # what is in a --flagfile counts, too
-        argv = [argv[0], *_find_recipe(arguments)]
-        alone(argv, known_only=True)
-        if config.value is not None:
-            argv, absent = _check_overrides(argv, config.value)
+        arguments, recipe = _find_recipe(arguments)
+        if recipe is not None:
+            arguments, absent = _check_overrides(arguments, recipes.read(recipe))
     except (ConfigError, flags.CantOpenFlagFileError) as error:
         fail(error)
-    except AttributeError as error:
-        _refuse_misspelt_key(error)
-        if error.name == "get_config":
-            fail("--config: the file is no recipe; expected a function get_config in it")
-        raise
-    except flags.IllegalFlagValueError as error:
-        text, _, refused = str(error).strip().rpartition("ConfigError: ")
-        fail(refused if text else error)  # what a recipe itself refuses comes with a traceback around it
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "configs":
-            raise
-        fail(f"--config: {error}; outside a checkout, a recipe starts from `from mixer_jax.config import base`")
-    positional = app.parse_flags_with_usage(argv)
+    try:
+        positional = app.parse_flags_with_usage([argv[0], *arguments])
+    except SystemExit as end:
+        if any(argument in _HELP for argument in arguments):
+            sys.exit(0)  # absl shows its help with an exit code of 1
+        raise end
     for key in absent:
         recipes.set_key(flags.FLAGS["config"].value, key, None)
     return positional
@@ -66,7 +56,7 @@ def default_workdir(config: str) -> str:
 
 def fail(error: object) -> NoReturn:
     """Ends the program with an error on one line, without a traceback."""
-    sys.exit(f"{Path(sys.argv[0]).name}: {error}")
+    sys.exit(f"{Path(sys.argv[0]).name}: {one_line(error)}")
 
 
 def set_up_logging() -> None:
@@ -97,9 +87,12 @@ def label_logging(process: int) -> None:
             handler.setFormatter(logging.Formatter(f"%(asctime)s process {process}: %(message)s", datefmt="%H:%M:%S"))
 
 
-def _find_recipe(arguments: list[str]) -> list[str]:
-    """Returns the arguments with the path of the recipe in the place of its name."""
-    found = list(arguments)
+def _find_recipe(arguments: list[str]) -> tuple[list[str], str | None]:
+    """Returns the arguments with the path of the recipe in the place of its name, and that path: of several the last's.
+
+    The recipe is a path[:argument], or None if there is no --config.
+    """
+    found, recipe = list(arguments), None
     for place, argument in enumerate(arguments):
         if argument == "--":
             break
@@ -107,17 +100,18 @@ def _find_recipe(arguments: list[str]) -> list[str]:
         if flag not in ("--config", "-config"):
             continue
         if equals:
-            found[place] = f"{flag}={recipes.find(value)}"
+            recipe = recipes.find(value)
+            found[place] = f"{flag}={recipe}"
         elif place + 1 < len(arguments):
-            found[place + 1] = recipes.find(arguments[place + 1])
-    return found
+            found[place + 1] = recipe = recipes.find(arguments[place + 1])
+    return found, recipe
 
 
-def _check_overrides(argv: list[str], config: ConfigDict) -> tuple[list[str], list[str]]:
+def _check_overrides(arguments: list[str], config: ConfigDict) -> tuple[list[str], list[str]]:
     """Refuses keys that do not exist; returns the arguments that set no key to None, and the keys that others do."""
     kept: list[str] = []
     absent: list[str] = []
-    for argument in argv:
+    for argument in arguments:
         name, _, value = argument.partition("=")
         name = name.lstrip("-").removeprefix("no")  # --noconfig.<key> sets a key to False
         if not (argument.startswith("-") and name.startswith("config.")):
@@ -133,13 +127,3 @@ def _check_overrides(argv: list[str], config: ConfigDict) -> tuple[list[str], li
         else:
             kept.append(argument)
     return kept, absent
-
-
-def _refuse_misspelt_key(error: AttributeError) -> None:
-    """Says on one line where a recipe sets a key that its locked config does not have."""
-    key = re.search(r'^.?Key "(\w+)" does not exist', str(error))
-    lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.name == "get_config"]
-    if key and lines:
-        nearest = re.search(r'Did you mean "(\w+)"', str(error))
-        hint = f"; did you mean {nearest[1]}?" if nearest else ""
-        fail(f"{lines[-1].filename}:{lines[-1].lineno}: there is no config key {key[1]}{hint}")

@@ -129,9 +129,6 @@ def test_weight_decay_is_scaled_by_the_learning_rate_and_spares_biases_and_norms
     [
         ({"decay": "linaer"}, "config.schedule.decay='linaer' is unknown; did you mean 'linear'"),
         ({"warmup_steps": 110}, "config.schedule.warmup_steps=110 .* less than the 110 training steps"),
-        ({"warmup_steps": -1}, "config.schedule.warmup_steps=-1"),
-        ({"learning_rate": 0.0}, "config.schedule.learning_rate=0.0; expected a positive"),
-        ({"end_factor": 2.0}, "config.schedule.end_factor=2.0"),
     ],
 )
 def test_wrong_schedules_are_refused_by_key(changes, message):
@@ -139,16 +136,6 @@ def test_wrong_schedules_are_refused_by_key(changes, message):
         optim.create_schedule(**SCHEDULE | changes)
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"name": "adma"}, "config.optimizer.name='adma' is unknown; did you mean 'adam'"),
-        ({"b1": 1.0}, "config.optimizer.b1=1.0"),
-        ({"momentum": -0.1}, "config.optimizer.momentum=-0.1"),
-        ({"weight_decay": -1.0}, "config.optimizer.weight_decay=-1.0"),
-        ({"clip_norm": -1.0}, "config.optimizer.clip_norm=-1.0"),
-    ],
-)
-def test_wrong_optimizers_are_refused_by_key(changes, message):
-    with pytest.raises(ConfigError, match=message):
-        optim.create_optimizer(**OPTIMIZER | changes, schedule=lambda _: 0.1)
+def test_a_wrong_optimizer_is_refused_by_key():
+    with pytest.raises(ConfigError, match="config.optimizer.name='adma' is unknown; did you mean 'adam'"):
+        optim.create_optimizer(**OPTIMIZER | {"name": "adma"}, schedule=lambda _: 0.1)

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from mixer_jax.benchmark import tf_data
+from mixer_jax.config import ranges
 from mixer_jax.data import batches, jpeg, transforms
 from mixer_jax.data.decode import ImageError, as_rgb
 from mixer_jax.errors import ConfigError
@@ -46,6 +47,7 @@ def measure(
     Returns:
       What `as_text` shows, ready for JSON.
     """
+    ranges.check(config)
     source = open_split(config, config.data.split)
     begin = time.perf_counter()
     examples = [source[index] for index in range(min(images, len(source)))]

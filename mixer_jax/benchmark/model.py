@@ -15,12 +15,13 @@ from ml_collections import ConfigDict
 
 from mixer_jax import rng
 from mixer_jax.benchmark import device
+from mixer_jax.config import ranges
 from mixer_jax.models import registry
 from mixer_jax.models.cost import forward_flops
 from mixer_jax.runtime import mesh
 from mixer_jax.steps.infer_steps import scale_pixels
 from mixer_jax.steps.types import Batch
-from mixer_jax.training.setup import Training, build_training
+from mixer_jax.training.setup import Training, build_training, check_memory
 
 logger = logging.getLogger("mixer_jax")
 
@@ -90,6 +91,7 @@ def measure(config: ConfigDict, *, batch_sizes: Sequence[int] | None, seconds: f
     Raises:
       ConfigError: a value of the config is wrong.
     """
+    ranges.check(config)
     device_mesh = mesh.create_mesh(fsdp=config.mesh.fsdp)
     sizes, patience = (batch_sizes, len(batch_sizes)) if batch_sizes else (BATCH_SIZES, _PATIENCE)
     dtype = registry.compute_dtype(config.model)
@@ -118,6 +120,8 @@ def _sweep(kind, config, device_mesh, sizes, patience, *, seconds, rounds, peak)
     work, slower = None, 0
     for size in sizes:
         training = _training(config, device_mesh, size)
+        if work is None:
+            check_memory(training)
         try:
             work = work or kind(training, rng.key(config.seed, "init"))
             row = _measure_one(work, training, seconds=seconds, rounds=rounds, peak=peak)

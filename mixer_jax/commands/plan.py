@@ -24,6 +24,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from mixer_jax import paper
+from mixer_jax.config import ranges
 from mixer_jax.errors import ConfigError
 from mixer_jax.models import registry
 from mixer_jax.planning import alternatives, table, topology
@@ -47,6 +48,7 @@ logger = logging.getLogger("mixer_jax")
 def main() -> None:
     """Prints the plan."""
     config = _CONFIG.value
+    ranges.check(config)
     on = topology.create_slice(_TOPOLOGY.value)
     num_examples = _num_examples(config)
 

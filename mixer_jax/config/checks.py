@@ -1,14 +1,13 @@
-"""What a config may say: errors that name the key, durations in steps, comparison of two configs."""
+"""What a name or a key may be: errors that name the nearest one there is."""
 
 import difflib
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TypeVar
 
 from ml_collections import ConfigDict
 
 from mixer_jax.config.compare import flatten
-from mixer_jax.errors import ConfigError
+from mixer_jax.errors import ConfigError, cut, shown
 
 _Value = TypeVar("_Value")
 
@@ -16,6 +15,7 @@ _Value = TypeVar("_Value")
 def suggest(name: str, known: Iterable[str]) -> str:
     """Says which of the `known` names is nearest to `name`, and lists them all, for an error message."""
     known = list(known)
+    name = cut(name, 200)  # to compare takes the square of the length
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}known: {', '.join(known)}"
@@ -25,7 +25,7 @@ def one_of(key: str, value: _Value, known: Iterable[str]) -> _Value:
     """Returns `value` if it is one of the `known` names; otherwise raises a ConfigError naming the config `key`."""
     known = list(known)
     if value not in known:
-        raise ConfigError(f"{key}={value!r} is unknown; {suggest(str(value), known)}")
+        raise ConfigError(f"{key}={shown(value)} is unknown; {suggest(str(value), known)}")
     return value
 
 
@@ -43,11 +43,5 @@ def check_key(config: ConfigDict, key: str) -> None:
         same = difflib.SequenceMatcher
         return max(same(None, key, name).ratio(), 0.9 * same(None, leaf, other).ratio())
 
+    key = cut(key, 200)
     raise ConfigError(f"config.{key} does not exist; did you mean config.{max(known, key=likeness)}?")
-
-
-def check_finite(config: Mapping) -> None:
-    """Raises a ConfigError that names the first key whose value is not a number, or infinite."""
-    for key, value in flatten(config).items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"config.{key}={value}; expected a finite number")

@@ -1,17 +1,19 @@
 """Recipes by name or path: files with a function `get_config`."""
 
-import importlib.util
+import re
+import traceback
 import types
 from collections.abc import Mapping
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from mixer_jax.config import ranges
 from mixer_jax.config.base import get_config as base_config
 from mixer_jax.config.checks import check_key, suggest
 from mixer_jax.config.compare import flatten
 from mixer_jax.config.paths import local_path
-from mixer_jax.errors import ConfigError
+from mixer_jax.errors import ConfigError, in_short, shown
 
 _SHARED = {"base", "datasets"}  # what recipes of a checkout may import, and no recipes themselves
 
@@ -39,7 +41,7 @@ def find(config: str | Path) -> str:
       ConfigError: there is no such file and no such recipe.
     """
     if not isinstance(config, (str, Path)) or "://" in str(config):
-        raise ConfigError(f"--config={config}; expected the name of a recipe, or a path of this machine")
+        raise ConfigError(f"--config={shown(config)}; expected the name of a recipe, or a path of this machine")
     name, colon, argument = str(config).partition(":")
     path = local_path("--config", name) if name else Path()
     if path.is_file():
@@ -66,31 +68,56 @@ def load(config: str | Path, changes: Mapping[str, object] | None = None) -> Con
       The config; its keys are locked.
 
     Raises:
-      ConfigError: there is no such recipe or key, or a value is of another type than the key's.
+      ConfigError: there is no such recipe or key, the recipe fails, or a value is none of the key's.
     """
-    path, colon, argument = find(config).partition(":")
-    module = _import(path)
-    if not hasattr(module, "get_config"):
-        raise ConfigError(f"{path} is no recipe; expected a function get_config in it")
-    loaded = module.get_config(*[argument] * bool(colon))
+    if changes is not None and not isinstance(changes, Mapping):
+        raise ConfigError(f"changes={shown(changes)}; expected values by key, such as {{'steps': 100}}")
+    loaded = read(find(config))
     for key, value in (changes or {}).items():
+        if not isinstance(key, str):
+            raise ConfigError(f"changes: the key {shown(key)} is no text, such as 'data.image_size'")
         check_key(loaded, key)
         set_key(loaded, key, value)
+    ranges.check(loaded)
     return loaded.lock()
+
+
+def read(recipe: str) -> ConfigDict:
+    """Returns the config of a recipe as it stands.
+
+    Args:
+      recipe: path[:argument], as `find` returns it.
+
+    Raises:
+      ConfigError: the file is no recipe, or fails; the message names the line.
+    """
+    path, colon, argument = recipe.partition(":")
+    try:
+        module = _import(path)
+        if not callable(getattr(module, "get_config", None)):
+            raise ConfigError(f"{path} is no recipe; expected a function get_config in it")
+        loaded = module.get_config(*[argument] * bool(colon))
+    except ConfigError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever a file of the user's does
+        raise ConfigError(_of_recipe(path, error)) from error
+    if not isinstance(loaded, ConfigDict):
+        raise ConfigError(f"{path}: get_config returned {shown(loaded)}; expected an ml_collections.ConfigDict")
+    return loaded
 
 
 def set_key(config: ConfigDict, key: str, value: object) -> None:
     """Sets a dotted key that exists; raises a ConfigError if the value is of another type, or None where it cannot."""
     if value is None and key not in optional_keys(config):
-        raise ConfigError(f"config.{key}=None; it needs a value, such as {flatten(config).get(key)!r}")
+        raise ConfigError(f"config.{key}=None; it needs a value, such as {shown(flatten(config).get(key))}")
     *sections, leaf = key.split(".")
     section = config
     for name in sections:
         section = section[name]
     try:
         section[leaf] = value
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"config.{key}={value!r}: {' '.join(str(error).split())}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(f"config.{key}={shown(value)}: {error}") from error
 
 
 def optional_keys(config: ConfigDict) -> set[str]:
@@ -99,9 +126,21 @@ def optional_keys(config: ConfigDict) -> set[str]:
 
 
 def _import(path: str) -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location(f"recipe_{Path(path).stem}", path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path} is no recipe; expected a Python file with a function get_config")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = types.ModuleType(f"recipe_{Path(path).stem}")
+    module.__file__ = path
+    exec(compile(Path(path).read_bytes(), path, "exec"), module.__dict__)  # whatever the ending of the file
     return module
+
+
+def _of_recipe(path: str, error: BaseException) -> str:
+    """Says why a recipe fails, and in which of its lines."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    where = f"{path}:{lines[-1]}" if lines else path
+    if key := re.search(r'^.?Key "(\w+)" does not exist', str(error)):
+        nearest = re.search(r'Did you mean "(\w+)"', str(error))
+        return f"{where}: there is no config key {key[1]}" + (f"; did you mean {nearest[1]}?" if nearest else "")
+    if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "configs":
+        return f"{where}: {error}; outside a checkout, a recipe starts from `from mixer_jax.config import base`"
+    if isinstance(error, (SyntaxError, UnicodeDecodeError)) and not lines:
+        return f"{path} is no recipe; expected a Python file with a function get_config ({in_short(error)})"
+    return f"{where}: the recipe fails: {in_short(error)}"

@@ -9,9 +9,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from mixer_jax.config import base
+from mixer_jax.config import base, ranges
 from mixer_jax.config.checks import one_of, suggest
-from mixer_jax.errors import ConfigError
+from mixer_jax.errors import ConfigError, shown
 from mixer_jax.models.layers import REMAT
 from mixer_jax.models.layouts import OFFICIAL, Layout
 
@@ -103,7 +103,9 @@ class Family:
             if key in completed:
                 completed[key] = completed[key] if value is None else value
             elif key not in unchanged or value != unchanged[key]:
-                raise ConfigError(f"config.model.{key}={value!r} is no attribute of {name}; {suggest(key, completed)}")
+                raise ConfigError(
+                    f"config.model.{key}={shown(value)} is no attribute of {name}; {suggest(key, completed)}"
+                )
         for key, value in completed.items():
             if value is dataclasses.MISSING:
                 needed = [other for other, default in self.defaults().items() if default is dataclasses.MISSING]
@@ -134,11 +136,9 @@ class Family:
         """
         completed = self.complete(name, attributes)
         if num_classes is not None and (type(num_classes) is not int or num_classes < 1):
-            raise ConfigError(f"num_classes={num_classes!r}; expected a positive integer, or None for no head")
-        for key in _RATES:
-            value = completed.get(key, 0.0)
-            if not isinstance(value, (int, float)) or not 0.0 <= value < 1.0:
-                raise ConfigError(f"config.model.{key}={value!r}; expected a rate in [0, 1)")
+            raise ConfigError(f"num_classes={shown(num_classes)}; expected a positive integer, or None for no head")
+        for key in (*_RATES, "head_bias"):
+            ranges.check_number(f"model.{key}", completed.get(key, 0.0))
         one_of("config.model.remat", completed.get("remat", "none"), REMAT)
         self.check(completed)
         if "dtype" in completed:

@@ -5,6 +5,7 @@ from typing import ClassVar, cast
 
 import numpy as np
 
+from mixer_jax.config import ranges
 from mixer_jax.errors import ConfigError
 from mixer_jax.models import resolution
 from mixer_jax.models.family import Family, Published, Shapes
@@ -63,11 +64,9 @@ class MixerFamily(Family):
         super().__init__(Mixer, "mixer")
 
     def check(self, attributes: Mapping[str, object]) -> None:
-        """Raises a ConfigError if a dimension is no positive integer."""
+        """Raises a ConfigError if a dimension is no positive integer, or larger than any that a machine holds."""
         for key in _DIMENSIONS:
-            value = attributes[key]
-            if type(value) is not int or value < 1:  # isinstance would let True pass
-                raise ConfigError(f"config.model.{key}={value!r}; expected a positive integer")
+            ranges.check_number(f"model.{key}", attributes[key])
 
     def identify(self, shapes: Shapes, num_blocks: int) -> dict[str, object]:
         """Returns a variant with what differs from it, or "mixer" with its dimensions; num_classes; untied or not."""

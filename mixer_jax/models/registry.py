@@ -7,7 +7,7 @@ import flax.linen as nn
 
 from mixer_jax.config.checks import suggest
 from mixer_jax.config.extensions import is_extension, resolve
-from mixer_jax.errors import ConfigError
+from mixer_jax.errors import ConfigError, shown
 from mixer_jax.models.family import Family, Published
 from mixer_jax.models.mixer_family import MixerFamily
 
@@ -40,7 +40,8 @@ def family(name: str) -> Family:
         if name == known.name or name in known.variants:
             return known
     names = [*variants(), *(known.name for known in FAMILIES)]
-    raise ConfigError(f"config.model.name={name!r} is unknown; {suggest(str(name), names)}, or package.module:name")
+    hint = suggest(str(name), names)
+    raise ConfigError(f"config.model.name={shown(name)} is unknown; {hint}, or package.module:name")
 
 
 def create_model(name: str, num_classes: int | None, **attributes: object) -> nn.Module:

@@ -5,6 +5,10 @@ Peaks are those of dense matrix products; NVIDIA's datasheets also state twice a
 
 import dataclasses
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import jax
 
 _GIB = 2**30
 
@@ -83,6 +87,14 @@ _GPUS = {
 def of(device_kind: str) -> Chip | None:
     """Returns the chip of `jax.Device.device_kind`, such as "TPU v3" or "NVIDIA H200", or None if it is not known."""
     return (_TPUS | _GPUS).get(device_kind)
+
+
+def memory_of(device: "jax.Device") -> int | None:
+    """Returns the bytes that a device can hold, or None if it does not say; CPU devices share the host's evenly."""
+    if device.platform == "cpu":
+        host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        return host // device.client.local_device_count()
+    return (device.memory_stats() or {}).get("bytes_limit")
 
 
 def cpu_cores() -> int:

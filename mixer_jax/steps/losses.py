@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import optax
 
 from mixer_jax.config.checks import one_of
-from mixer_jax.errors import ConfigError
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -52,11 +51,9 @@ def create_loss(name: str, label_smoothing: float = 0.0) -> Loss:
       A function (logits (n, classes), labels (n, classes)) -> losses (n,).
 
     Raises:
-      ConfigError: an unknown name, or a smoothing outside [0, 1).
+      ConfigError: an unknown name.
     """
     loss = _LOSSES[one_of("config.loss.name", name, _LOSSES)]
-    if not 0.0 <= label_smoothing < 1.0:
-        raise ConfigError(f"config.loss.label_smoothing={label_smoothing}; expected a share in [0, 1)")
     if not label_smoothing:
         return loss
     return lambda logits, labels: loss(logits, optax.losses.smooth_labels(labels, label_smoothing))

@@ -1,15 +1,15 @@
 """What the config of an evaluation says: checked before anything runs, and what of it is another choice than ours."""
 
-import math
 from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
+from mixer_jax.config import ranges
 from mixer_jax.config.checks import one_of
 from mixer_jax.config.compare import differences
 from mixer_jax.data.transforms import EVAL_CROPS
 from mixer_jax.data.vtab import TASKS
-from mixer_jax.errors import ConfigError
+from mixer_jax.errors import ConfigError, shown
 from mixer_jax.suites import defaults as defaults
 from mixer_jax.suites import recipes
 
@@ -22,7 +22,24 @@ _READ_BY = {
 }
 SUITES = tuple(_READ_BY)
 _OF_READING = ("data", "eval")
-_DTYPES = ("float32", "bfloat16", "float16")
+_SAME = ("data.workers", "data.threads", "data.prefetch", "eval.batch_size")  # as in the base config
+RANGES = {key: ranges.RANGES[key] for key in _SAME} | {
+    "image_size": ranges.SIZE,
+    "resize": ranges.SIZE,
+    "fewshot.shots": ranges.SHOTS,
+    "fewshot.seeds": ranges.SEED,
+    "fewshot.l2": ranges.L2,
+    "fewshot.constant": ranges.CONSTANT,
+    "fewshot.resize": ranges.SIZE,
+    "finetune.batch_size": ranges.RANGES["batch_size"],
+    "finetune.steps": ranges.RANGES["steps"],
+    "finetune.warmup_steps": ranges.RANGES["schedule.warmup_steps"],
+    "finetune.learning_rates": ranges.LEARNING_RATE,
+    "finetune.resize": ranges.Range(float, 1, 100, "in the size of the crop"),
+    "vtab.small_size": ranges.SIZE,
+    "vtab.large_size": ranges.SIZE,
+}
+_DTYPES = ("float32", "bfloat16")
 
 
 def changes(config: ConfigDict) -> dict:
@@ -39,26 +56,18 @@ def check(suite: str, config: ConfigDict) -> None:
       suite: one of `SUITES`.
       config: with the keys of mixer_jax/suites/defaults.py.
     """
+    ranges.check_values(config, defaults.get_config(), RANGES)
     for key, value in changes(config).items():
         if key.split(".")[0] not in _READ_BY[suite]:
             read = ", ".join(f"config.{name}" for name in _READ_BY[suite])
-            raise ConfigError(f"config.{key}={value!r} is not for the suite {suite}, which reads {read}")
+            raise ConfigError(f"config.{key}={shown(value)} is not for the suite {suite}, which reads {read}")
     for key in ("crop", "fewshot.crop"):
         if (crop := _get(config, key)) is not None:
             one_of(f"config.{key}", crop, EVAL_CROPS)
-    for key in ("image_size", "resize", "fewshot.resize", "vtab.small_size", "vtab.large_size"):
-        _check_number(config, key, int, least=1, unit=" of pixels")
-    for key in ("finetune.batch_size", "finetune.steps"):
-        _check_number(config, key, int, least=1)
-    _check_number(config, "finetune.warmup_steps", int, least=0)
-    for key in ("fewshot.l2", "fewshot.constant"):
-        _check_number(config, key, float, least=0)
-    if not _is_number(config.finetune.resize, float, 1):
-        raise ConfigError(f"config.finetune.resize={config.finetune.resize!r}; expected a number of at least 1")
-    _check_all(config, "fewshot.shots", int, least=1)
-    _check_all(config, "fewshot.seeds", int, least=0)
+    _check_different("fewshot.shots", config.fewshot.shots)
+    _check_different("fewshot.seeds", config.fewshot.seeds)
     if config.finetune.learning_rates:
-        _check_all(config, "finetune.learning_rates", float, least=0)
+        _check_different("finetune.learning_rates", config.finetune.learning_rates)
     one_of("config.finetune.dtype", config.finetune.dtype, _DTYPES)
     one_of("config.vtab.learning_rate", config.vtab.learning_rate, ("task", "shared"))
     for key, known in (("avg5.data_sets", recipes.DATA_SETS), ("vtab.tasks", TASKS)):
@@ -74,30 +83,6 @@ def _get(config: ConfigDict, key: str):
     return config
 
 
-def _is_number(value: object, of_type: type, least: float) -> bool:
-    """Returns whether a value is a finite number of at least `least`; a float also greater than 0."""
-    if isinstance(value, bool) or not isinstance(value, int if of_type is int else (int, float)):
-        return False
-    return math.isfinite(value) and value >= least and (of_type is int or value > 0)
-
-
-def _expected(of_type: type, least: float, unit: str = "") -> str:
-    return f"an integer of at least {least}{unit}" if of_type is int else "a positive number"
-
-
-def _check_number(config: ConfigDict, key: str, of_type: type, *, least: float, unit: str = "") -> None:
-    value = _get(config, key)
-    if value is not None and not _is_number(value, of_type, least):
-        raise ConfigError(f"config.{key}={value!r}; expected {_expected(of_type, least, unit)}")
-
-
-def _check_all(config: ConfigDict, key: str, of_type: type, *, least: float) -> None:
-    values = _get(config, key)
-    _check_different(key, values)
-    if not all(_is_number(value, of_type, least) for value in values):
-        raise ConfigError(f"config.{key}={values!r}; expected of each {_expected(of_type, least)}")
-
-
 def _check_different(key: str, values: Sequence) -> None:
     if not values or len(set(values)) < len(values):
-        raise ConfigError(f"config.{key}={values!r}; expected one or more, each once")
+        raise ConfigError(f"config.{key}={shown(values)}; expected one or more, each once")

@@ -95,11 +95,6 @@ def eval_batches(
 
 def _reading(config: ConfigDict) -> dict:
     """Returns how this host reads its share of every batch."""
-    for key in ("workers", "threads"):
-        if (config.data[key] or 0) < 0:
-            raise ConfigError(f"config.data.{key}={config.data[key]}; expected 0 or a positive number")
-    if config.data.prefetch < 1:
-        raise ConfigError(f"config.data.prefetch={config.data.prefetch}; expected a positive number of batches")
     threads = config.data.threads
     return {
         "host": jax.process_index(),

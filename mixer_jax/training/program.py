@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 
 from ml_collections import ConfigDict
 
+from mixer_jax.config import ranges
 from mixer_jax.data import sources
-from mixer_jax.errors import ConfigError
 from mixer_jax.evaluators import registry as evaluator_registry
 from mixer_jax.evaluators.evaluator import Context, Evaluator
 from mixer_jax.runtime import mesh
 from mixer_jax.steps.types import Batch
 from mixer_jax.training import input as input_pipeline
-from mixer_jax.training.setup import Training, build_training, check_training
+from mixer_jax.training.setup import Training, build_training, check_memory, check_training
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +44,8 @@ def build_program(config: ConfigDict, observe: Callable[[dict, dict, dict], dict
     Raises:
       ConfigError: a value is wrong; the message names its key.
     """
+    ranges.check(config)
     device_mesh = mesh.create_mesh(fsdp=config.mesh.fsdp)
-    _check_intervals(config)
     check_training(config, device_mesh)
     chosen = evaluator_registry.choose(config)
     train_batches = input_pipeline.make_train_batches(config, device_mesh)
@@ -63,6 +63,7 @@ def build_program(config: ConfigDict, observe: Callable[[dict, dict, dict], dict
         open_source(own, split)
     source = open_source(own, config.data.split)
     training = build_training(config, device_mesh, num_examples=len(source), observe=observe)
+    check_memory(training, images=config.eval.batch_size)
     context = Context(
         config=config,
         model=training.model,
@@ -78,15 +79,3 @@ def build_program(config: ConfigDict, observe: Callable[[dict, dict, dict], dict
         train_batches=functools.partial(train_batches, source, training.total_steps),
         evaluators=evaluators,
     )
-
-
-def _check_intervals(config: ConfigDict) -> None:
-    """Raises a ConfigError for the numbers of steps that no object of their own checks."""
-    every = {
-        "log_every": config.log_every,
-        "eval.every": config.eval.every,
-        "checkpoint.every": config.checkpoint.every,
-    }
-    for key, value in every.items():
-        if value < 1:
-            raise ConfigError(f"config.{key}={value}; expected a positive number of steps")

@@ -12,10 +12,10 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from mixer_jax.config.checks import check_finite
+from mixer_jax.config import ranges
 from mixer_jax.config.compare import flatten
 from mixer_jax.config.paths import local_path
-from mixer_jax.errors import ConfigError, RunError
+from mixer_jax.errors import ConfigError, RunError, shown
 from mixer_jax.runtime import agreement, numerics
 from mixer_jax.runtime.interrupt import InterruptRequest
 from mixer_jax.steps.state import TrainState
@@ -68,10 +68,10 @@ def train(config: ConfigDict, workdir: str | Path, *, extend: bool = False) -> R
       RunError: what the run writes cannot be written, or the loss or a gradient is not finite.
     """
     if not hasattr(config, "to_json_best_effort"):
-        raise ConfigError(f"config={config!r:.80}; expected a config, such as mixer_jax.load_config('digits')")
+        raise ConfigError(f"config={shown(config)}; expected a config, such as mixer_jax.load_config('digits')")
+    ranges.check(config)
     workdir = local_path("--workdir", workdir)
     record = {"config": json.loads(config.to_json_best_effort()), "settings": numerics.settings()}
-    check_finite(record["config"])
     resume.check_other_run(config.init_from, workdir)
     with progress.shown(), InterruptRequest() as interrupt, contextlib.ExitStack() as opened:
         program = build_program(config)

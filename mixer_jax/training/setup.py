@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -11,9 +12,10 @@ import optax
 from ml_collections import ConfigDict
 
 from mixer_jax.config.extensions import is_extension
+from mixer_jax.config.ranges import RANGES
 from mixer_jax.errors import ConfigError
 from mixer_jax.models import registry
-from mixer_jax.runtime import mesh
+from mixer_jax.runtime import hardware, mesh
 from mixer_jax.steps import losses
 from mixer_jax.steps import optimizer as optim
 from mixer_jax.steps import state as state_lib
@@ -66,6 +68,11 @@ def build_training(
       ConfigError: a value is wrong; the message names its key.
     """
     parts = _parts(config, device_mesh, num_examples=num_examples, observe=observe)
+    if not RANGES["steps"].holds(parts.total_steps):
+        raise ConfigError(
+            f"config.epochs={config.epochs} of {num_examples:,} examples are {parts.total_steps:,} steps of "
+            f"{config.batch_size}; expected {RANGES['steps']}"
+        )
     init = state_lib.make_init(parts.model, parts.optimizer, image_size=config.data.image_size)
     abstract_state = state_lib.abstract(init, device_mesh)
     state_sharding = jax.tree.map(lambda x: x.sharding, abstract_state)
@@ -82,11 +89,35 @@ def build_training(
     )
 
 
+def check_memory(training: Training, *, images: int = 0) -> None:
+    """Raises a ConfigError where not even the state fits on the devices, before they are asked for it.
+
+    Args:
+      training: the training.
+      images: of a batch, over all devices, where it is larger than the training's own.
+    """
+    device = training.mesh.local_devices[0]
+    held = hardware.memory_of(device)
+    batch = training.abstract_batch["image"]
+    image_bytes = math.prod(batch.shape[1:]) * max(images, batch.shape[0]) // training.mesh.size
+    state_bytes = sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(training.abstract_state)
+    )
+    if held is not None and state_bytes + image_bytes > held:
+        raise ConfigError(
+            f"config.model, config.batch_size, config.data.image_size: each device ({device.device_kind}) holds "
+            f"{held / _GIB:,.1f} GiB; parameters and optimizer alone take {state_bytes / _GIB:,.1f} GiB of it, and a "
+            f"batch {image_bytes / _GIB:,.1f} GiB; choose smaller ones, or a larger config.mesh.fsdp"
+        )
+
+
 def check_training(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> None:
     """Raises a ConfigError for what is wrong with a training, whatever its data; arguments as in `build_training`."""
     _parts(config, device_mesh, num_examples=_MANY)
 
 
+_GIB = 2**30
 _MANY = 10**15  # more examples than there are: a length in epochs is then long enough
 
 
@@ -108,13 +139,7 @@ def _parts(
     observe: Callable[[dict, dict, dict], dict] | None = None,
 ) -> _Parts:
     """Makes the parts of a training; every value of the config that they are made of is checked."""
-    if config.accumulation_steps < 1:
-        raise ConfigError(f"config.accumulation_steps={config.accumulation_steps}; expected a positive number")
     mesh.check_batch_size("batch_size", config.batch_size, device_mesh, parts=config.accumulation_steps)
-    if not 0 <= config.seed < 2**32:
-        raise ConfigError(f"config.seed={config.seed}; expected an integer in [0, 2**32)")
-    if config.mixup < 0:
-        raise ConfigError(f"config.mixup={config.mixup}; expected 0 for none, or a positive parameter")
     total_steps = training_steps(
         steps=config.steps, epochs=config.epochs, batch_size=config.batch_size, num_examples=num_examples
     )
@@ -140,8 +165,6 @@ def _parts(
 def _check_image_size(config: ConfigDict, model: nn.Module) -> None:
     """Raises a ConfigError if the model does not take images of the config's size, with the model's own reason."""
     size = config.data.image_size
-    if type(size) is not int or size < 1:
-        raise ConfigError(f"config.data.image_size={size!r}; expected an integer of at least 1")
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     try:
         variables = jax.eval_shape(model.init, jax.random.key(0), image)
@@ -186,19 +209,12 @@ def training_steps(*, steps: int | None, epochs: float | None, batch_size: int, 
       num_examples: size of the training data.
 
     Raises:
-      ConfigError: neither is set, or one is not positive.
+      ConfigError: neither is set, or the epochs are no step.
     """
     if steps is not None:
-        _check_positive("steps", steps)
         return steps
     if epochs is None:
         raise ConfigError("config.steps and config.epochs are both None; set one of them")
-    _check_positive("epochs", epochs)
     if (whole := int(epochs * num_examples / batch_size)) < 1:
         raise ConfigError(f"config.epochs={epochs} of {num_examples} examples is no step of {batch_size}; raise it")
     return whole
-
-
-def _check_positive(key: str, value: float) -> None:
-    if value <= 0:
-        raise ConfigError(f"config.{key}={value}; expected a positive number")

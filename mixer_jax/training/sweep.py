@@ -7,8 +7,9 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from mixer_jax.config import ranges
 from mixer_jax.config.paths import local_path
-from mixer_jax.errors import ConfigError, RunError
+from mixer_jax.errors import ConfigError, RunError, shown
 from mixer_jax.training import run as training_run
 from mixer_jax.training.progress import NonFiniteError
 from mixer_jax.workdir import layout
@@ -138,10 +139,11 @@ def _trial(config: ConfigDict, rate: float) -> ConfigDict:
 
 
 def _check(config: ConfigDict) -> None:
+    ranges.check(config)
     rates = config.sweep.learning_rates
-    if not rates or min(rates) <= 0 or len(set(rates)) < len(rates):
-        expected = "different positive numbers, such as (0.003, 0.01)"
-        raise ConfigError(f"config.sweep.learning_rates={rates}; expected {expected}")
+    if not rates or len({layout.trial_folder(Path(), rate) for rate in rates}) < len(rates):
+        expected = "different numbers, such as (0.003, 0.01)"
+        raise ConfigError(f"config.sweep.learning_rates={shown(rates)}; expected {expected}")
     for key in ("train_split", "held_out_split"):
         if not config.sweep[key]:
             raise ConfigError(f"config.sweep.{key} is empty; expected a split, such as 'train[:98%]' or 'train[98%:]'")
