@@ -134,6 +134,19 @@ def check(config: ConfigDict) -> None:
     check_values(config, base.get_config(), RANGES)
 
 
+def check_saved(config: Mapping, file: object) -> None:
+    """Raises a ConfigError where a config that was read from a file is none; keys that are gone by now may be there.
+
+    Args:
+      config: complete, as nested dicts of what JSON can hold.
+      file: what the message calls the file.
+    """
+    try:
+        _check_known(config, base.get_config(), RANGES)
+    except ConfigError as error:
+        raise ConfigError(f"{file} holds no config of a run: {error}") from error
+
+
 def check_values(config: ConfigDict, defaults: ConfigDict, ranges: Mapping[str, Range]) -> None:
     """Checks a config against the config whose keys it has.
 
@@ -146,6 +159,14 @@ def check_values(config: ConfigDict, defaults: ConfigDict, ranges: Mapping[str, 
       ConfigError: a key is missing or unknown, or its value is of another type or out of range; the message names it.
     """
     values = config.to_dict()
+    _check_known(values, defaults, ranges)
+    for key in flatten(values):
+        if not key.startswith((_OPEN, f"{_TABLE}.")) and key != _TABLE:
+            check_key(defaults, key)
+
+
+def _check_known(values: Mapping, defaults: ConfigDict, ranges: Mapping[str, Range]) -> None:
+    """Raises a ConfigError for keys that are missing, and for values of another type or out of range."""
     known = flatten(defaults.to_dict())
     if _TABLE in {key.rpartition(".")[0] for key in known}:
         _check_table(_value(values, _TABLE))
@@ -154,9 +175,6 @@ def check_values(config: ConfigDict, defaults: ConfigDict, ranges: Mapping[str, 
         own = key.startswith(_OPEN) and key != f"{_OPEN}name" and key not in held
         if not own and not key.startswith(f"{_TABLE}."):
             _check_value(key, _value(values, key), default, ranges.get(key))
-    for key in held:
-        if not key.startswith((_OPEN, f"{_TABLE}.")) and key != _TABLE:
-            check_key(defaults, key)
 
 
 def _value(values: Mapping, key: str) -> object:

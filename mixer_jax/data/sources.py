@@ -103,7 +103,7 @@ def open_source(source: str, *, split: str, data_dir: str | None, num_classes: i
     kind, _, name = source.partition(":")
     if kind == "digits" and not name:
         return Digits(split)
-    if kind == "synthetic" and name.isdecimal() and int(name):
+    if kind == "synthetic" and name.isdecimal() and len(name) < 10 and int(name):  # places in 32 bits
         return Synthetic(int(name), split=split, num_classes=num_classes, image_size=image_size)
     if kind == "tfds" and name:
         return Tfds(name, split=split, data_dir=data_dir)

@@ -1,11 +1,14 @@
 """Prepared TFDS data sets in ArrayRecord form; images stay encoded, and TensorFlow is not needed."""
 
 import dataclasses
+import os
+import stat
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
-from mixer_jax.errors import ConfigError
+from mixer_jax.errors import ConfigError, RunError, in_short
 
 SPLIT_KEYS = "config.data.split or config.eval.splits"  # a source is not told which of them it is opened for
 
@@ -70,12 +73,22 @@ class Tfds:
         except ValueError as error:
             known = ", ".join(f"{known} ({splits[known].num_examples} examples)" for known in splits)
             raise ConfigError(f"{SPLIT_KEYS}: {self._title} cannot be read: {error}; its splits: {known}") from error
+        self._shards = [(str(part.filename), part.take) for part in splits[split].file_instructions]
+        for shard, _ in self._shards:
+            _check_shard(shard, self._title)
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __getitem__(self, index: int) -> dict:
-        record = self._records[index]
+        index = range(len(self))[index]  # an IndexError past the end, without which iteration would not end
+        try:
+            record = self._records[index]
+        except Exception as error:  # of a damaged file, Grain, TFDS and ArrayRecord raise many types
+            raise RunError(
+                f"{self._shard_of(index)} cannot be read: it is damaged, or cut short ({in_short(error)}, at "
+                f"{self.describe(index)}); prepare the data set again"
+            ) from error
         label = np.asarray(self._labels.of(record), np.int32)[()]
         if label.ndim == 0 and not 0 <= label < self.num_classes:  # -1: how TFDS marks an example without a label
             raise ConfigError(f"{self.describe(index)} has label {label}; expected 0 to {self.num_classes - 1}")
@@ -84,6 +97,32 @@ class Tfds:
     def describe(self, index: int) -> str:
         """Returns "example <index> of split <split> of tfds:<name>"."""
         return f"example {index} of {self._title}"
+
+    def _shard_of(self, index: int) -> str:
+        for shard, examples in self._shards:
+            if index < examples:
+                return shard
+            index -= examples
+        raise IndexError(index)
+
+
+def _check_shard(shard: str, title: str) -> None:
+    """Raises a ConfigError where presence or size tell that a shard cannot be read."""
+    if "://" in shard:
+        return
+    if reason := _not_readable(shard):
+        raise ConfigError(f"{title}: {shard} {reason}; prepare the data set again")
+
+
+def _not_readable(path: str | Path) -> str | None:
+    """Says why a file cannot be read, before somebody opens it and, of a FIFO, waits for ever; None if it can be."""
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    if not stat.S_ISREG(status.st_mode):
+        return "is no regular file"
+    return None if status.st_size else "is empty"
 
 
 def _own_labels(name: str, features: dict) -> Labels:
@@ -104,11 +143,15 @@ def _prepared_builder(name: str, data_dir: str | None):
     import tensorflow_datasets as tfds
 
     key = f"config.data.source='tfds:{name}'"
+    _check_descriptions(name, data_dir)
     try:
         # The format is not asked for here: where another one lies on disk, TFDS's errors do not say what to do.
         builder = tfds.builder(name, data_dir=data_dir)
-    except (ValueError, AssertionError, ImportError) as error:  # of the name or config, the version, or of a URL
-        reason = str(error).strip().splitlines()[0].rstrip(" .:")
+        prepared = builder.data_path.exists()
+        formats = {file_format.value for file_format in builder.info.available_file_formats()} if prepared else set()
+    except Exception as error:  # of the name or config, the version, a URL, or what describes the data set
+        _check_descriptions(name, data_dir, parse=True)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .:")
         raise ConfigError(
             f"{key} cannot be opened: {reason}; expected <name>[/<config>][:<version>] of a data set that TFDS knows "
             f"or that is prepared in config.data.data_dir={data_dir!r}"
@@ -118,13 +161,12 @@ def _prepared_builder(name: str, data_dir: str | None):
         command += " --manual_dir=<folder of its archives>"
     if data_dir:
         command += f" --data_dir={data_dir}"
-    if not builder.data_path.exists():
+    if not prepared:
         raise UnpreparedError(
             f"{key} is not prepared: nothing at {builder.data_path}. Prepare it with `{command}`, or set "
             f"config.data.data_dir, which is {data_dir or 'not set'}, to where it lies",
             command,
         )
-    formats = {file_format.value for file_format in builder.info.available_file_formats()}
     if "array_record" not in formats:
         command = f"{command.partition(' --data_dir')[0]} --data_dir=<another folder>"
         raise UnpreparedError(
@@ -133,3 +175,32 @@ def _prepared_builder(name: str, data_dir: str | None):
             command,
         )
     return builder
+
+
+def _check_descriptions(name: str, data_dir: str | None, *, parse: bool = False) -> None:
+    """Raises a ConfigError that names the first of the files that describe a data set that cannot be read.
+
+    Args:
+      name: <name>[/<config>][:<version>].
+      data_dir: where TFDS data sets lie; None for TFDS's own default.
+      parse: whether to look at what is in them, too, of all versions and configs.
+    """
+    import tensorflow_datasets as tfds
+
+    folder = str(data_dir or tfds.core.constants.DATA_DIR)
+    if "://" in folder:
+        return
+    for description in sorted(Path(folder, name.partition("/")[0].partition(":")[0]).rglob("dataset_info.json")):
+        files = {
+            "dataset_info.json": tfds.core.dataset_info.read_proto_from_builder_dir,
+            "features.json": tfds.features.FeaturesDict.from_config,
+        }
+        for path in [description.with_name(file) for file in files] + sorted(description.parent.glob("*.txt")):
+            reason = _not_readable(path)
+            if parse and not reason and path.name in files:
+                try:
+                    files[path.name](description.parent)
+                except Exception as error:
+                    reason = f"is damaged ({in_short(error)})"
+            if reason:
+                raise ConfigError(f"config.data.source='tfds:{name}': {path} {reason}; prepare the data set again")

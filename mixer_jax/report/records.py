@@ -1,16 +1,15 @@
 """What work directories hold of results: records of `evaluate`, and training runs."""
 
 import dataclasses
-import json
-import math
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from mixer_jax.config.checks import one_of
-from mixer_jax.errors import ConfigError
-from mixer_jax.workdir import layout
+from mixer_jax.errors import ConfigError, shown
+from mixer_jax.workdir import layout, reading
 
 _SUITES = ("imagenet", "avg5", "vtab", "fewshot")
 _SKIPPED = {layout.CHECKPOINTS, layout.PROFILE}  # many files, and none of what is looked for
@@ -138,7 +137,7 @@ def _attempt(reader: Callable[[Path], object], path: Path, problems: list[str]):
 
 
 def _evaluation(path: Path) -> Evaluation:
-    record = _load(path.read_bytes())
+    record = reading.read_object(path)
     one_of("suite", _get(record, "suite", str), _SUITES)
     _get(record, "checkpoint", str)
     _get(record, "model.name", str)
@@ -149,9 +148,9 @@ def _evaluation(path: Path) -> Evaluation:
         metrics["img_sec_core"] = record["img_sec_core"]
     for name, value in metrics.items():
         if not _is_number(value):
-            raise ValueError(f"metrics {name}={value!r}; expected a finite number")
+            raise ValueError(f"metrics {name}={shown(value)}; expected a finite number")
         if is_share(name) and not 0 <= value <= 1:
-            raise ValueError(f"metrics {name}={value!r}; expected a share in [0, 1]")
+            raise ValueError(f"metrics {name}={shown(value)}; expected a share in [0, 1]")
     return Evaluation(
         path=path,
         model=record["model"],
@@ -173,7 +172,7 @@ def is_share(metric: str) -> bool:
 def _run(workdir: Path, problems: list[str]) -> TrainingRun:
     path = workdir / layout.CONFIG
     try:
-        config = _load(path.read_bytes())
+        config = reading.read_object(path)
         for key, of_type in (("model.name", str), ("data.source", str), ("data.image_size", int)):
             _get(config, key, of_type)
         for key in ("epochs", "steps"):
@@ -192,7 +191,7 @@ def _run(workdir: Path, problems: list[str]) -> TrainingRun:
 
 def _result(path: Path) -> dict:
     try:
-        record = _load(path.read_bytes())
+        record = reading.read_object(path)
         return {
             "step": _get(record, "step", int),
             "metrics": {name: _finite(value) for name, value in _get(record, "metrics", dict).items()},
@@ -215,9 +214,9 @@ def _progress(lines: list[dict]) -> dict:
 
 def _metric_lines(path: Path, problems: list[str]) -> list[dict]:
     lines, damaged = [], []
-    for number, text in enumerate(path.read_bytes().splitlines(), start=1):
+    for number, text in enumerate(reading.read_bytes(path).splitlines(), start=1):
         try:
-            line = _load(text)
+            line = reading.parse_object(text)
             _get(line, "step", int)
             lines.append(line)
         except ValueError as error:  # such as the last line, which a kill can cut short
@@ -226,16 +225,6 @@ def _metric_lines(path: Path, problems: list[str]) -> list[dict]:
         more = f", and {len(damaged) - 1} more" if len(damaged) > 1 else ""
         problems.append(f"{path}: left out what cannot be read: {damaged[0]}{more}")
     return lines
-
-
-def _load(data: bytes) -> dict:
-    try:
-        value = json.loads(data)
-    except ValueError as error:
-        raise ValueError(f"is no JSON ({error})") from error
-    if not isinstance(value, dict):
-        raise ValueError(f"holds {type(value).__name__}; expected a JSON object")
-    return value
 
 
 def _get(record: Mapping, key: str, of_type: type | tuple[type, ...]):
@@ -247,7 +236,7 @@ def _get(record: Mapping, key: str, of_type: type | tuple[type, ...]):
     if value is absent:
         raise ValueError(f"{key} is missing")
     if not isinstance(value, of_type) or isinstance(value, bool):
-        raise ValueError(f"{key}={value!r}; expected {getattr(of_type, '__name__', 'a number')}")
+        raise ValueError(f"{key}={shown(value)}; expected {getattr(of_type, '__name__', 'a number')}")
     return value
 
 
@@ -256,11 +245,11 @@ def _check_optional_number(record: Mapping, key: str) -> None:
     for section in sections:
         record = record[section]
     if record.get(name) is not None and not _is_number(record[name]):
-        raise ValueError(f"{key}={record[name]!r}; expected a number or null")
+        raise ValueError(f"{key}={shown(record[name])}; expected a number or null")
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _finite(value: object) -> int | float | None:

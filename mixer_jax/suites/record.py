@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mixer_jax.data.sources import Source
 from mixer_jax.data.tfds import UnpreparedError
+from mixer_jax.errors import RunError
 from mixer_jax.weights.trained import Trained
 from mixer_jax.workdir.layout import write_json
 
@@ -66,6 +67,9 @@ def write(path: Path, suite: str, trained: Trained, outcome: Outcome, changes: d
       trained: the model.
       outcome: what came of it.
       changes: what of the config was another choice than that of mixer_jax/suites/defaults.py, by key.
+
+    Raises:
+      RunError: it cannot be written.
     """
     described = {
         "suite": suite,
@@ -78,5 +82,8 @@ def write(path: Path, suite: str, trained: Trained, outcome: Outcome, changes: d
         "metrics": outcome.metrics,
         "missing": outcome.missing,
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, described)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, described)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror}") from error

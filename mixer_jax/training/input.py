@@ -7,7 +7,6 @@ from ml_collections import ConfigDict
 
 from mixer_jax.config.checks import one_of
 from mixer_jax.data import batches, sources, transforms
-from mixer_jax.errors import ConfigError
 from mixer_jax.evaluators.examples import EvalBatches
 from mixer_jax.runtime import hardware, mesh
 from mixer_jax.steps.types import Batch

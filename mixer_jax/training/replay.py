@@ -1,6 +1,5 @@
 """Running one step of a finished or failed run again, to look at it."""
 
-import json
 import logging
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from mixer_jax.config import base
+from mixer_jax.config import base, ranges
 from mixer_jax.config.compare import complete
 from mixer_jax.config.paths import local_path
 from mixer_jax.errors import ConfigError, RunError
@@ -17,8 +16,8 @@ from mixer_jax.runtime import numerics
 from mixer_jax.steps.state import TrainState
 from mixer_jax.training import start
 from mixer_jax.training.program import Program, build_program
-from mixer_jax.training.resume import check_settings
-from mixer_jax.workdir import layout
+from mixer_jax.training.resume import check_run, check_settings
+from mixer_jax.workdir import layout, reading
 from mixer_jax.workdir.checkpoints import Checkpoints
 
 logger = logging.getLogger("mixer_jax")
@@ -96,11 +95,22 @@ def _open(workdir: Path) -> tuple[ConfigDict, Checkpoints]:
         raise ConfigError(f"--workdir={workdir} holds no run; expected {directory} and {described}")
     checkpoints = Checkpoints(directory, keep=1, best=None, read_only=True)
     steps = checkpoints.steps()
-    run = checkpoints.restore_run(steps[-1]) if steps else {"config": json.loads(described.read_text())}
-    saved = run["config"]
     if steps:
-        check_settings(numerics.settings(), run, directory)
-    return ConfigDict(complete(saved, base.defaults())), checkpoints
+        saved = checkpoints.restore_run(steps[-1])
+        check_run(saved, directory / str(steps[-1]))
+        check_settings(numerics.settings(), saved, directory)
+        config = complete(saved["config"], base.defaults())
+    else:
+        config = complete(_described(described), base.defaults())
+    ranges.check_saved(config, described if not steps else directory / str(steps[-1]))
+    return ConfigDict(config), checkpoints
+
+
+def _described(file: Path) -> dict:
+    try:
+        return reading.read_object(file)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{file} cannot be read: {error}") from error
 
 
 def _state_before(program: Program, checkpoints: Checkpoints, step: int, config: ConfigDict) -> TrainState:

@@ -11,7 +11,7 @@ from mixer_jax.steps.state import TrainState
 from mixer_jax.training import start
 from mixer_jax.training.program import Program
 from mixer_jax.workdir import layout
-from mixer_jax.workdir.checkpoints import Checkpoints
+from mixer_jax.workdir.checkpoints import Checkpoints, DamagedError
 
 logger = logging.getLogger("mixer_jax")
 
@@ -54,6 +54,7 @@ def restore_or_begin(
     config = record["config"]
 
     def check_same_run(saved: dict) -> None:
+        check_run(saved, checkpoints.directory)
         _check_same_run(record, saved, checkpoints.directory, extend=extend)
 
     state, saved = checkpoints.restore_newest(program.abstract_state, check=check_same_run)
@@ -85,6 +86,14 @@ def check_other_run(init_from: str | None, workdir: Path) -> None:
             f"config.init_from={init_from!r} is in this run's own --workdir: leave the key out to resume the run, "
             "or choose another --workdir to start a new one from its weights"
         )
+
+
+def check_run(saved: dict, checkpoint: Path) -> None:
+    """Raises a DamagedError if what was saved of a run, beside its state, lacks what a run goes on from."""
+    core_days = saved.get("core_days")
+    whole = isinstance(saved.get("config"), dict) and isinstance(saved.get("settings", {}), dict)
+    if not whole or not isinstance(core_days, (int, float)) or not isinstance(saved.get("extended", []), list):
+        raise DamagedError(f"{checkpoint} holds no record of a run; expected its config, settings and core_days")
 
 
 def check_settings(settings: dict, saved: dict, directory: Path) -> None:

@@ -126,7 +126,10 @@ def train_final(config: ConfigDict, rate: float, trials: dict[float, float], wor
     if not result.signal and jax.process_index() == 0:
         tried = [{"learning_rate": rate, "held_out_top1": top1} for rate, top1 in trials.items()]
         described = {"trials": tried, "learning_rate": rate, "metrics": result.metrics}
-        layout.write_json(workdir / layout.SWEEP, described)
+        try:
+            layout.write_json(workdir / layout.SWEEP, described)
+        except OSError as error:
+            raise RunError(f"{workdir / layout.SWEEP} cannot be written: {error.strerror}") from error
     return Result(trials, rate, {} if result.signal else result.metrics, workdir, result.signal)
 
 

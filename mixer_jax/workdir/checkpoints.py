@@ -1,7 +1,6 @@
 """Checkpoints of a run: its state, its config and what it has cost, under `<workdir>/checkpoints/<step>/`."""
 
 import contextlib
-import json
 import logging
 import math
 import re
@@ -16,12 +15,13 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from mixer_jax.errors import ConfigError, RunError, in_short
 from mixer_jax.steps.state import TrainState, fingerprint
+from mixer_jax.workdir import reading
 from mixer_jax.workdir.saved import PARAMS_SUM
 
 logger = logging.getLogger("mixer_jax")
 
 
-class DamagedError(Exception):
+class DamagedError(ConfigError):
     """A checkpoint cannot be read, or is not what was saved; the message names it and says why."""
 
 
@@ -110,7 +110,8 @@ class Checkpoints:
           RunError: this one, or the one before, cannot be written.
         """
         self._saving = True
-        run = {**run, "fingerprint": int(fingerprint(state)), PARAMS_SUM: int(fingerprint(state.params))}
+        sums = {"fingerprint": int(fingerprint(state)), PARAMS_SUM: int(fingerprint(state.params))}
+        run = reading.sealed({**run, **sums})
         with self._writing():
             self._manager.save(
                 int(state.step),
@@ -179,10 +180,15 @@ class Checkpoints:
         return state
 
     def _read_run(self, step: int) -> dict:
-        return self._restore(step, run=ocp.args.JsonRestore())
+        run = self._restore(step, run=ocp.args.JsonRestore())
+        try:
+            return reading.check_seal(run)
+        except ValueError as error:
+            raise DamagedError(f"{self.directory / str(step)}: the record of the run {error}") from error
 
     def _restore(self, step: int, **item):
         try:
+            reading.check_files(self.directory / str(step))
             return self._manager.restore(step, args=ocp.args.Composite(**item))[next(iter(item))]
         except Exception as error:  # what Orbax raises of a damaged checkpoint has many types
             raise DamagedError(f"{self.directory / str(step)} cannot be read ({in_short(error)})") from error
@@ -239,8 +245,10 @@ def _set_aside_damaged_metrics(directory: Path) -> None:
     # Orbax reads the metrics of all checkpoints at once, and nothing else, if one cannot be read.
     for path in directory.glob("*/metrics/metrics"):
         try:
-            json.loads(path.read_text())
-        except ValueError as error:
+            metrics = reading.read_object(path)
+            if not all(isinstance(value, (int, float)) for value in metrics.values()):
+                raise ValueError("holds other values than numbers")
+        except (OSError, ValueError) as error:
             logger.warning(
                 "%s cannot be read (%s): that checkpoint is never the best one; the file is now %s",
                 path,

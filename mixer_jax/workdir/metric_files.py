@@ -21,7 +21,7 @@ from tensorboard.compat.proto import event_pb2, summary_pb2, tensor_pb2, tensor_
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from mixer_jax.errors import RunError
-from mixer_jax.workdir import layout
+from mixer_jax.workdir import layout, reading
 
 _OF_CLU = ("clu.metric_writers", "clu.periodic_actions")
 
@@ -196,12 +196,15 @@ def overview(params: dict) -> str:
 def _drop_after(path: Path, start: int) -> None:
     """Removes the lines of steps after `start`, and those that are none of ours, from a file of metrics."""
     kept, damaged = [], 0
-    for line in path.read_text(errors="replace").splitlines():
+    for line in reading.read_bytes(path).decode(errors="replace").splitlines():
         try:
-            if int(json.loads(line)["step"]) <= start:
-                kept.append(line + "\n")
-        except (ValueError, TypeError, KeyError):  # such as the last line, which a kill can cut short
+            step = reading.parse_object(line).get("step")
+        except ValueError:  # such as the last line, which a kill can cut short
+            step = None
+        if not isinstance(step, int):
             damaged += 1
+        elif step <= start:
+            kept.append(line + "\n")
     if damaged:
         logger.warning("%s: left out %d damaged line%s", path, damaged, "s" if damaged > 1 else "")
     with layout.whole_file(path) as file:  # at once, so that a kill here loses nothing

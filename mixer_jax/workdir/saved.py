@@ -8,11 +8,11 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from mixer_jax.config import base
+from mixer_jax.config import base, ranges
 from mixer_jax.config.compare import complete
 from mixer_jax.errors import ConfigError, in_short
 from mixer_jax.steps.state import fingerprint_of_arrays
-from mixer_jax.workdir import layout
+from mixer_jax.workdir import layout, reading
 
 PARAMS_SUM = "params_fingerprint"  # in a checkpoint's record of the run: the sum over its parameters alone
 
@@ -70,7 +70,7 @@ def read_run(folder: Path) -> dict:
     """
     checkpoint = locate(folder)
     with _reading(checkpoint), contextlib.closing(ocp.JsonCheckpointHandler()) as handler:
-        return handler.restore((checkpoint / "run").resolve())
+        return reading.check_seal(handler.restore((checkpoint / "run").resolve()))
 
 
 def read_config(folder: Path) -> dict:
@@ -89,13 +89,16 @@ def config_of(run: object, checkpoint: Path) -> dict:
     """Returns the config in what `read_run` has read of a checkpoint, complete; a ConfigError if there is none."""
     if not isinstance(run, dict) or not isinstance(run.get("config"), dict):
         raise ConfigError(f"{checkpoint} holds no config of a run; expected a checkpoint of this project")
-    return complete(run["config"], base.defaults())
+    config = complete(run["config"], base.defaults())
+    ranges.check_saved(config, checkpoint)
+    return config
 
 
 @contextlib.contextmanager
 def _reading(checkpoint: Path) -> Iterator[None]:
     """Turns what is raised inside into a ConfigError that names the checkpoint."""
     try:
+        reading.check_files(checkpoint)
         yield
     except Exception as error:  # what Orbax raises of a damaged checkpoint has many types
         raise ConfigError(f"{checkpoint} cannot be read ({in_short(error)})") from error

@@ -1,0 +1,336 @@
+"""The cases of the fuzz test by kind: each of `KINDS` yields them, in an order that chance draws."""
+
+import json
+import random
+import shutil
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from fuzzing import damage, samples, values
+from fuzzing.process import Case, command
+from mixer_jax.config import base, recipes
+from mixer_jax.config.compare import flatten
+from mixer_jax.data.decode import ImageError, decode_image
+from mixer_jax.data.sources import open_source
+from mixer_jax.data.transforms import make_eval_transform, make_train_transform
+from mixer_jax.suites import choices
+from mixer_jax.suites import defaults as evaluation
+from mixer_jax.training import run as training
+from mixer_jax.training.sweep import sweep
+
+_IMAGES_OF_A_CASE = 200
+_WORKERS = "data.workers"  # as many processes as are allowed are a burden, and no fault
+
+
+def configs(sample: Path, chance: random.Random) -> Iterator[Case]:
+    """Every key and section of the base config and of the evaluation's, with every value."""
+    recipe = sample / "recipe.py"
+    keys = [*flatten(base.get_config()), *(key for key in base.get_config() if "." not in key)]
+    keys += ["data.train", "data.evaluate", "eval.fewshot", "eval.splits"]
+
+    def trained(key: str, value: object) -> Callable[[Path], str]:
+        def run(own: Path) -> str:
+            config = samples.changed_config(recipe, key, value)
+            doors = {"sweep": lambda: sweep(config, own / "w"), "eval.fewshot": lambda: fewshot(config, own)}
+            doors.get(key.rpartition(".")[0], lambda: training.train(config, own / "w"))()
+            return ""
+
+        return run
+
+    def fewshot(config, own: Path) -> None:
+        config.eval.evaluators = ("fewshot",)
+        training.train(config, own / "w")
+
+    def loaded(key: str, value: object) -> Callable[[Path], str]:
+        def run(own: Path) -> str:
+            training.train(recipes.load(recipe, {key: value}), own / "w")
+            return ""
+
+        return run
+
+    def evaluated(key: str, value: object) -> Callable[[Path], str]:
+        def run(own: Path) -> str:
+            config = evaluation.get_config().to_dict()
+            *sections, leaf = key.split(".")
+            section = config
+            for name in sections:
+                section = section[name]
+            section[leaf] = value
+            for suite in choices.SUITES:
+                choices.check(suite, type(evaluation.get_config())(config))
+            return ""
+
+        return run
+
+    ways = {"recipe": (keys, trained), "load_config": (keys, loaded)}
+    ways["evaluate"] = ([*flatten(evaluation.get_config()), *evaluation.get_config()], evaluated)
+    every = [
+        Case("configs", f"{way}: {key}={values.in_short(value)}", make(key, value))
+        for way, (of, make) in ways.items()
+        for key in of
+        for value in values.PYTHON
+        if key != _WORKERS or not isinstance(value, int) or value < 3 or value > 2**30
+    ]
+    chance.shuffle(every)
+    yield from every
+
+
+def recipe_files(sample: Path) -> Iterator[Case]:
+    """Files that are no recipes."""
+    texts = {
+        "nothing": "",
+        "a syntax error": "def get_config(:",
+        "a tab": "if True:\n        x = 1\n\tx = 2\n",
+        "raises": "raise RuntimeError('a\\nb')",
+        "exits": "import sys; sys.exit(3)",
+        "no module": "import nothing_of_that_name",
+        "a dict": "def get_config(): return {'batch_size': 3}",
+        "None": "def get_config(): return None",
+        "no function": "get_config = 3",
+        "two arguments": "def get_config(a, b): return None",
+        "recursion": "def get_config(): return get_config()",
+        "an empty config": "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict()",
+        "another config": "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'data': {'source': 3}})",
+        "a misspelt key": "from mixer_jax.config import base\ndef get_config():\n c = base.get_config()\n c.sed = 3\n return c",
+        "a binary": "\0\1\2\3",
+    }
+    for name, text in texts.items():
+        for flag in ("train", "sweep", "benchmark", "benchmark data", "evaluate", "plan"):
+
+            def run(own: Path, text: str = text, flag: str = flag) -> str:
+                (own / "mine.py").write_text(text)
+                also = {"evaluate": [f"--checkpoint={sample}/run", "--suite=imagenet"], "plan": ["--topology=v3:2x2"]}
+                return command(*flag.split(), "--config=mine.py", *also.get(flag, []))
+
+            yield Case("configs", f"{flag} --config=<{name}>", run)
+
+
+def lines_of(sample: Path) -> dict[str, list[str]]:
+    """Returns for every command a line that works, of files in the sample and of the current folder."""
+    recipe, checkpoint = f"--config={sample}/recipe.py", f"--checkpoint={sample}/{samples.RUN}"
+    digits = ["--config.imagenet.source=digits", "--config.imagenet.split=test", "--config.eval.batch_size=64"]
+    short = ["--seconds=0.01", "--rounds=1"]
+    return {
+        "train": [recipe, "--workdir=w"],
+        "sweep": [recipe, "--workdir=w"],
+        "replay": [f"--workdir={sample}/{samples.RUN}", "--step=2"],
+        "predict": [checkpoint, f"{sample}/images"],
+        "convert": [f"--source={sample}/{samples.RUN}", "--target=w.npz"],
+        "evaluate": [checkpoint, "--suite=imagenet", "--workdir=w", *digits],
+        "report": [f"--runs={sample}"],
+        "prepare": [f"--source={sample}/images", "--name=mine", "--data_dir=data", "--workers=1"],
+        "plan": [recipe, "--topology=v3:2x2"],
+        "benchmark": [recipe, "--batch_sizes=1", *short],
+        "benchmark data": [recipe, "--threads=1", "--workers=1", "--images=8", "--batch_size=4", *short],
+    }
+
+
+def flags(sample: Path, chance: random.Random) -> Iterator[Case]:
+    """Every flag of every command with every word, and without one."""
+    yield from recipe_files(sample)
+    every = []
+    for name, line in lines_of(sample).items():
+        known = json.loads((sample / f"flags of {name}.json").read_text())
+        for flag in known:
+            for word in (None, *values.WORDS):
+                if flag == "workers" and word and word.isdecimal() and int(word[:9]) > 2:
+                    continue  # as many processes as are asked for
+                given = f"--{flag}" if word is None else f"--{flag}={word}"
+                argv = [*name.split(), *(part for part in line if not part.startswith(f"--{flag}=")), given]
+
+                def run(own: Path, argv: list[str] = argv) -> str:
+                    return command(*argv)
+
+                shown = "" if word is None else f"={values.in_short(word)}"
+                every.append(Case("flags", f"{name} --{flag}{shown}", run))
+        for word in values.WORDS:
+            every.append(
+                Case("flags", f"{name} {values.in_short(word)}", lambda _, n=name, w=word: command(*n.split(), w))
+            )
+    chance.shuffle(every)
+    yield from every
+
+
+def note_flags(sample: Path, name: str) -> Callable[[Path], str]:
+    """Returns what writes down the names of a command's flags, which only one command of a process can define."""
+
+    def run(own: Path) -> str:
+        import importlib
+
+        from absl import flags as absl_flags
+
+        module = importlib.import_module(f"mixer_jax.commands.{name.replace(' ', '_')}")
+        own_flags = absl_flags.FLAGS.get_key_flags_for_module(module)
+        names = [flag.name for flag in own_flags] + ["flagfile", "verbosity", "help", "config.seed", "config.nothing"]
+        (sample / f"flags of {name}.json").write_text(json.dumps(names))
+        return ""
+
+    return run
+
+
+def workdirs(sample: Path, chance: random.Random) -> Iterator[Case]:
+    """Every file of a work directory damaged in every way, and every command that reads it."""
+    lines = {
+        "train": ["train", f"--config={sample}/recipe.py", "--workdir=run"],
+        "replay": ["replay", "--workdir=run", "--step=2"],
+        "predict": ["predict", "--checkpoint=run", f"{sample}/images/one"],
+        "convert": ["convert", "--source=run", "--target=w.npz"],
+        "evaluate": ["evaluate", "--checkpoint=run", *lines_of(sample)["evaluate"][1:]],
+        "report": ["report", "--runs=."],
+    }
+    of_arrays = ("predict", "replay", "convert", "train")
+    files = [path.relative_to(sample) for path in sorted((sample / samples.RUN).rglob("*")) if path.is_file()]
+    every = []
+    for file in files:
+        for way, harm in damage.ways(chance).items():
+            for name, argv in lines.items():
+                of_array = name in of_arrays and "checkpoints" in file.parts
+                [unchanged] = _read_texts(sample, name) if of_array else [None]
+                run = _damaged(sample / samples.RUN, file, harm, partial(command, *argv))
+                step = file.parts[2] if "checkpoints" in file.parts else file.name
+                every.append(Case("workdirs", f"{name}, {file} {way}", run, unchanged, step))
+    swept = [path.relative_to(sample) for path in sorted((sample / samples.SWEEP).rglob("*.json")) if path.is_file()]
+    for file in swept:
+        for way, harm in damage.ways(chance).items():
+            argv = ["sweep", f"--config={sample}/recipe.py", f"--workdir={samples.SWEEP}"]
+            run = _damaged(sample / samples.SWEEP, file, harm, partial(command, *argv))
+            every.append(Case("workdirs", f"sweep, {file} {way}", run))
+    chance.shuffle(every)
+    yield from every
+
+
+def baseline(sample: Path, name: str, does: Callable[[], str]) -> Case:
+    """Returns what writes down what comes of something while the run, the data and the files are whole."""
+
+    def run(own: Path) -> str:
+        for folder in (samples.RUN, "data"):
+            shutil.copytree(sample / folder, own / folder)
+        (sample / f"{name}.txt").write_text(does())
+        return ""
+
+    return Case("workdirs", name, run)
+
+
+def _damaged(
+    whole: Path, file: Path, harm: Callable[[Path], None], does: Callable[[], str]
+) -> Callable[[Path], str]:
+    def run(own: Path) -> str:
+        shutil.copytree(whole, own / whole.name)
+        harm(own / file)
+        return does()
+
+    return run
+
+
+def weights(sample: Path, chance: random.Random) -> Iterator[Case]:
+    """Weight files of each kind, damaged, converted to what they were without."""
+
+    def run_of(name: str, harm: Callable[[Path], None]) -> Callable[[Path], str]:
+        def run(own: Path) -> str:
+            shutil.copy(sample / name, own / name)
+            harm(own / name)
+            return command("predict", f"--checkpoint={name}", f"{sample}/images/one")
+
+        return run
+
+    while True:
+        for name in samples.WEIGHTS:
+            [unchanged] = _read_texts(sample, name)
+            ways = list(damage.ways(chance, flips=20).items())
+            data, seed = (sample / name).read_bytes(), chance.random()
+            ways += [
+                (
+                    f"mutated ({seed + n:.6f})",
+                    lambda path, n=n: path.write_bytes(damage.mutated(data, random.Random(seed + n))),
+                )
+                for n in range(20)
+            ]
+            for way, harm in ways:
+                yield Case("weights", f"{name} {way}", run_of(name, harm), unchanged, name)
+
+
+def images(sample: Path, chance: random.Random) -> Iterator[Case]:
+    """Images of every format, a few bytes of which are others, decoded, cropped and augmented."""
+    del sample
+    known = samples.encoded()
+    evaluate = make_eval_transform(size=32, exif_orientation=True, crop="resmall", resize=36)
+    train = make_train_transform(
+        size=32,
+        exif_orientation=False,
+        crop="inception",
+        resize=36,
+        flip=True,
+        randaugment_layers=0,
+        randaugment_magnitude=0,
+    )
+
+    def run_of(ending: str, seed: float) -> Callable[[Path], str]:
+        def run(own: Path) -> str:
+            import numpy as np
+
+            of = random.Random(seed)
+            counts = {"refused": 0, "accepted": 0}
+            for _ in range(_IMAGES_OF_A_CASE):
+                data = damage.mutated(of.choice(known[ending]), of)
+                (own / "image").write_bytes(data)  # what was read last, should the process die of it
+                try:
+                    assert decode_image(data).shape[2] == 3
+                    assert evaluate({"image": data, "label": 0})["image"].shape == (32, 32, 3)
+                    assert train({"image": data, "label": 0}, np.random.default_rng(0))["image"].shape == (32, 32, 3)
+                    counts["accepted"] += 1
+                except ImageError:
+                    counts["refused"] += 1
+            return json.dumps(counts)
+
+        return run
+
+    while True:
+        for ending in known:
+            if known[ending]:
+                seed = chance.random()
+                yield Case("images", f"{ending} {seed}", run_of(ending, seed), count=_IMAGES_OF_A_CASE)
+
+
+def data(sample: Path, chance: random.Random) -> Iterator[Case]:
+    """Every file of a prepared data set damaged; all of it is read, and now and then it is trained on."""
+    argv, of_training, of_reading = on_data(sample, data_dir="data"), *_read_texts(sample, "data", "read")
+    files = [path.relative_to(sample) for path in sorted((sample / "data").rglob("*")) if path.is_file()]
+    while True:
+        every = [(file, way, harm) for file in files for way, harm in damage.ways(chance, flips=10).items()]
+        chance.shuffle(every)
+        for number, (file, way, harm) in enumerate(every):
+            trains = number % 10 == 0
+            does = partial(command, *argv) if trains else partial(read_data, Path("data"))
+            run, unchanged = _damaged(sample / "data", file, harm, does), of_training if trains else of_reading
+            yield Case("data", f"{file} {way}", run, unchanged, file.name)
+
+
+def read_data(folder: Path) -> str:
+    """Returns what is in the examples of a data set."""
+    source = open_source(f"tfds:{samples.DATA_SET}", split="train", data_dir=str(folder), num_classes=2, image_size=8)
+    examples = [source[index] for index in range(len(source))]
+    return " ".join(f"{zlib.crc32(example['image'])} {example['label']}" for example in examples)
+
+
+def _read_texts(sample: Path, *names: str) -> list[str | None]:
+    """Returns what was printed while everything was whole; None where that was refused, which is said before."""
+    return [known.read_text() if (known := sample / f"{name}.txt").exists() else None for name in names]
+
+
+def on_data(sample: Path, *, data_dir: str) -> list[str]:
+    """Returns what trains on the data set and tests on all of it."""
+    argv = ["train", f"--config={sample}/recipe.py", "--workdir=w", f"--config.data.source=tfds:{samples.DATA_SET}"]
+    argv += [f"--config.data.data_dir={data_dir}", "--config.data.num_classes=2", "--config.batch_size=4"]
+    return [*argv, "--config.eval.splits={'test': 'train'}", "--config.steps=1", "--config.schedule.warmup_steps=0"]
+
+
+KINDS = {
+    "configs": configs,
+    "flags": flags,
+    "workdirs": workdirs,
+    "weights": weights,
+    "images": images,
+    "data": data,
+}
