@@ -1,6 +1,7 @@
 """Prepared TFDS data sets in ArrayRecord form; images stay encoded, and TensorFlow is not needed."""
 
 import dataclasses
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -84,15 +85,17 @@ class Tfds:
         index = range(len(self))[index]  # an IndexError past the end, without which iteration would not end
         try:
             record = self._records[index]
+            image, label = record["image"], np.asarray(self._labels.of(record), np.int32)[()]
+            if image is None:  # of a shard that is cut short
+                raise ValueError("the record is empty")
         except Exception as error:  # of a damaged file, Grain, TFDS and ArrayRecord raise many types
             raise RunError(
                 f"{self._shard_of(index)} cannot be read: it is damaged, or cut short ({in_short(error)}, at "
                 f"{self.describe(index)}); prepare the data set again"
             ) from error
-        label = np.asarray(self._labels.of(record), np.int32)[()]
         if label.ndim == 0 and not 0 <= label < self.num_classes:  # -1: how TFDS marks an example without a label
             raise ConfigError(f"{self.describe(index)} has label {label}; expected 0 to {self.num_classes - 1}")
-        return {"image": record["image"], "label": label}
+        return {"image": image, "label": label}
 
     def describe(self, index: int) -> str:
         """Returns "example <index> of split <split> of tfds:<name>"."""
@@ -190,17 +193,26 @@ def _check_descriptions(name: str, data_dir: str | None, *, parse: bool = False)
     folder = str(data_dir or tfds.core.constants.DATA_DIR)
     if "://" in folder:
         return
-    for description in sorted(Path(folder, name.partition("/")[0].partition(":")[0]).rglob("dataset_info.json")):
-        files = {
+    folders = {path.parent for path in Path(folder, name.partition("/")[0].partition(":")[0]).rglob("*.json")}
+    for described in sorted(folders):
+        readers = {
             "dataset_info.json": tfds.core.dataset_info.read_proto_from_builder_dir,
             "features.json": tfds.features.FeaturesDict.from_config,
         }
-        for path in [description.with_name(file) for file in files] + sorted(description.parent.glob("*.txt")):
-            reason = _not_readable(path)
-            if parse and not reason and path.name in files:
-                try:
-                    files[path.name](description.parent)
-                except Exception as error:
-                    reason = f"is damaged ({in_short(error)})"
+        for path in [*(described / file for file in readers), *sorted(described.glob("*.txt"))]:
+            reason = _not_readable(path) if parse or os.path.lexists(path) else None
+            if parse and not reason and path.name in readers:
+                reason = _not_parsed(path, readers[path.name])
             if reason:
                 raise ConfigError(f"config.data.source='tfds:{name}': {path} {reason}; prepare the data set again")
+
+
+def _not_parsed(path: Path, reader: Callable[[Path], object]) -> str | None:
+    """Says why the JSON file of a prepared data set cannot be read by what TFDS reads its folder with."""
+    try:
+        if not isinstance(json.loads(path.read_bytes()), dict):
+            return "holds no JSON object"
+        reader(path.parent)
+    except Exception as error:  # TFDS's and protobuf's are of many types
+        return f"is damaged ({in_short(error)})"
+    return None

@@ -180,9 +180,9 @@ def _run(workdir: Path, problems: list[str]) -> TrainingRun:
     except ValueError as error:
         raise ValueError(f"config.json is no run's: {error}") from error
     result, metrics = workdir / layout.RESULT, workdir / layout.METRICS
-    if result.exists():
+    if os.path.lexists(result):  # also a link that leads nowhere
         path, progress = result, _result(result)
-    elif metrics.exists():
+    elif os.path.lexists(metrics):
         path, progress = metrics, _progress(_metric_lines(metrics, problems))
     else:
         progress = _progress([])

@@ -182,7 +182,7 @@ def create_writer(workdir: Path, *, start: int) -> metric_writers.MetricWriter:
     if jax.process_index() != 0:
         return metric_writers.MultiWriter([])
     try:
-        writers = [TensorBoardWriter(workdir, start=start), JsonLinesWriter(workdir / layout.METRICS, start=start)]
+        writers = [JsonLinesWriter(workdir / layout.METRICS, start=start), TensorBoardWriter(workdir, start=start)]
     except OSError as error:
         raise RunError(f"the metrics cannot be written: {error}") from error
     return metric_writers.AsyncMultiWriter(writers)
