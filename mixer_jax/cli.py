@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from absl import app, flags
+from absl import flags
 from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
@@ -38,7 +38,9 @@ def parse_flags(argv: list[str]) -> list[str]:
     except (ConfigError, flags.CantOpenFlagFileError) as error:
         fail(error)
     try:
-        positional = app.parse_flags_with_usage([argv[0], *arguments])
+        positional = flags.FLAGS([argv[0], *arguments])
+    except flags.Error as error:
+        fail(f"{error}; --help shows all flags")
     except SystemExit as end:
         if any(argument in _HELP for argument in arguments):
             sys.exit(0)  # absl shows its help with an exit code of 1

@@ -2,7 +2,7 @@
 
 _LONGEST_VALUE = 80  # characters of a value that a message repeats
 _LONGEST_WORD = 500  # longer than any path that a file system takes in one piece
-_LONGEST = 4000
+_LONGEST = 2000
 
 
 class ConfigError(ValueError):
@@ -27,7 +27,7 @@ def in_short(error: BaseException) -> str:
 def shown(value: object) -> str:
     """Returns a value as Python writes it, cut to a readable length."""
     try:
-        text = repr(value)
+        text = repr(value).strip()
     except Exception as error:  # an integer of more digits than Python converts, or an object of somebody's own
         text = f"<{type(value).__name__}: {in_short(error)}>"
     return cut(text, _LONGEST_VALUE)

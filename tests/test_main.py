@@ -192,3 +192,66 @@ def test_a_system_without_file_locks_is_refused_in_a_line():
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1
     assert result.stderr == "mixer_jax: mixer_jax runs on Linux, and in part on macOS; on Windows, use it in WSL 2\n"
+
+
+NO_RECIPES = {
+    "x = 3": "is no recipe; expected a function get_config in it",
+    "def get_config(:": "is no recipe; expected a Python file with a function get_config (SyntaxError",
+    "\0\1": "is no recipe; expected a Python file with a function get_config",
+    "import sys\nsys.exit(3)": "mine.py:2: the recipe fails: SystemExit: 3",
+    "def get_config():\n    raise RuntimeError('a\\nb')": "mine.py:2: the recipe fails: RuntimeError: a",
+    "import nothing_of_that_name": "mine.py:1: the recipe fails: ModuleNotFoundError",
+    "def get_config(): return {'batch_size': 3}": "get_config returned {'batch_size': 3}; expected an ml_collections.",
+    "def get_config(): return None": "get_config returned None; expected an ml_collections.ConfigDict",
+    "def get_config(): return get_config()": "mine.py:1: the recipe fails: RecursionError",
+    "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict()": "eval.splits is missing;",
+}
+
+
+@pytest.mark.parametrize("text", NO_RECIPES)
+def test_a_file_that_is_no_recipe_is_refused_with_its_line(text, tmp_path):
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        recipes.load(tmp_path / "mine.py")
+    assert NO_RECIPES[text] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["", "~nosuchuser/x.py", "a" * 300, "a/" * 3000, "x\0y", ".", "\udcff", "a\nb"])
+def test_what_names_no_recipe_is_refused_at_a_readable_length(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="^--config") as caught:
+        recipes.find(name)
+    assert len(str(caught.value)) < 700
+    assert str(caught.value).isprintable()
+
+
+def test_changes_that_are_none_are_refused():
+    for changes, message in (
+        ([("steps", 3)], "changes="),
+        ({3: 4}, "the key 3 is no text"),
+        ({"data": {}}, "config.data.data_dir is missing"),
+        ({"optimizer.b1": 10**400}, "config.optimizer.b1="),
+        (
+            {"sweep.learning_rates": ("0.1",)},
+            "learning_rates=.'0.1',.; expected a tuple, of each a number",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            mixer_jax.load_config("digits", changes)
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--config=digits", "--helpshort")])
+def test_help_of_a_command_is_no_failure(arguments):
+    result = run(*arguments)
+    assert result.returncode == 0
+    assert "--workdir" in result.stdout
+
+
+def test_a_long_value_is_said_in_short():
+    for argument in ("--config.seed=" + "9" * 5000, "--config.data.split=" + "y" * 60_000):
+        result = run("--config=digits", argument)
+        assert result.returncode == 1
+        [line] = result.stderr.splitlines()
+        assert line.startswith("main.py: ")
+        assert len(line) < 400

@@ -14,6 +14,7 @@ Memory is the most that a device reports, or where it does not, what the compile
 """
 
 import json
+import math
 
 import jax
 from absl import flags
@@ -30,6 +31,7 @@ _SECONDS = flags.DEFINE_float("seconds", 1.0, "Seconds that each run takes at le
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "Runs of each batch size.", lower_bound=1)
 _JSON = flags.DEFINE_bool("json", False, "Print JSON instead of a table.")
 flags.mark_flag_as_required("config")
+flags.register_validator("seconds", math.isfinite, "expected a finite number")
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ accelerators take at most, when they train the recipe's model at their peak, and
 """
 
 import json
+import math
 
 from absl import flags
 from ml_collections import config_flags
@@ -27,6 +28,7 @@ _BATCH_SIZE = flags.DEFINE_integer("batch_size", 64, "Images of a batch.", lower
 _IMAGES = flags.DEFINE_integer("images", 512, "Images of the data set to use; they are held in memory.", lower_bound=1)
 _JSON = flags.DEFINE_bool("json", False, "Print JSON instead of tables.")
 flags.mark_flag_as_required("config")
+flags.register_validator("seconds", math.isfinite, "expected a finite number")
 
 
 def main() -> None:

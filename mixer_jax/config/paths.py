@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from mixer_jax.errors import ConfigError
+from mixer_jax.errors import ConfigError, shown
 
 
 def local_path(name: str, value: str | Path) -> Path:
@@ -23,6 +23,8 @@ def local_path(name: str, value: str | Path) -> Path:
         raise ConfigError(f"{name}={text} is no local path; a local or mounted folder is needed")
     if not text:
         raise ConfigError(f"{name} is empty; expected a path")
+    if longest := max((part for part in Path(text).parts if len(os.fsencode(part)) > 255), default=None, key=len):
+        raise ConfigError(f"{name}: {shown(longest)} is longer than the 255 bytes that a name may have")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:  # ~nosuchuser

@@ -13,7 +13,7 @@ from mixer_jax.config.base import get_config as base_config
 from mixer_jax.config.checks import check_key, suggest
 from mixer_jax.config.compare import flatten
 from mixer_jax.config.paths import local_path
-from mixer_jax.errors import ConfigError, in_short, shown
+from mixer_jax.errors import ConfigError, cut, in_short, shown
 
 _SHARED = {"base", "datasets"}  # what recipes of a checkout may import, and no recipes themselves
 
@@ -44,17 +44,25 @@ def find(config: str | Path) -> str:
         raise ConfigError(f"--config={shown(config)}; expected the name of a recipe, or a path of this machine")
     name, colon, argument = str(config).partition(":")
     path = local_path("--config", name) if name else Path()
-    if path.is_file():
+    if _is_file(path):
         return f"{path}{colon}{argument}"
     known = names()
     if name in known:
         return f"{folder() / name}.py{colon}{argument}"
+    named = cut(str(config), 80)
     if path.stem in known:
         raise ConfigError(
-            f"--config={config}: there is no such file here; the recipe of that name that comes with mixer_jax is "
+            f"--config={named}: there is no such file here; the recipe of that name that comes with mixer_jax is "
             f"--config={path.stem}{colon}{argument}"
         )
-    raise ConfigError(f"--config={config}: there is no such file, and no recipe has that name; {suggest(name, known)}")
+    raise ConfigError(f"--config={named}: there is no such file, and no recipe has that name; {suggest(name, known)}")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # such as a name that is too long
+        return False
 
 
 def load(config: str | Path, changes: Mapping[str, object] | None = None) -> ConfigDict:

@@ -1,5 +1,6 @@
 """The cases of the fuzz test by kind: each of `KINDS` yields them, in an order that chance draws."""
 
+import importlib
 import json
 import random
 import shutil
@@ -7,6 +8,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+
+from absl import flags as absl_flags
+from ml_collections import ConfigDict
 
 from fuzzing import damage, samples, values
 from fuzzing.process import Case, command
@@ -18,9 +22,11 @@ from mixer_jax.data.transforms import make_eval_transform, make_train_transform
 from mixer_jax.suites import choices
 from mixer_jax.suites import defaults as evaluation
 from mixer_jax.training import run as training
+from mixer_jax.training.program import build_program
 from mixer_jax.training.sweep import sweep
 
 _IMAGES_OF_A_CASE = 200
+_TRAINED = 0.2  # share of the configs that are trained with, not only built
 _WORKERS = "data.workers"  # as many processes as are allowed are a burden, and no fault
 
 
@@ -30,44 +36,47 @@ def configs(sample: Path, chance: random.Random) -> Iterator[Case]:
     keys = [*flatten(base.get_config()), *(key for key in base.get_config() if "." not in key)]
     keys += ["data.train", "data.evaluate", "eval.fewshot", "eval.splits"]
 
-    def trained(key: str, value: object) -> Callable[[Path], str]:
+    def used(config, own: Path, key: str, *, trains: bool) -> str:
+        if key.startswith("sweep"):
+            sweep(config, own / "w")
+        elif trains:
+            training.train(config, own / "w")
+        else:
+            build_program(config)
+        return ""
+
+    def made(key: str, value: object, trains: bool) -> Callable[[Path], str]:
         def run(own: Path) -> str:
             config = samples.changed_config(recipe, key, value)
-            doors = {"sweep": lambda: sweep(config, own / "w"), "eval.fewshot": lambda: fewshot(config, own)}
-            doors.get(key.rpartition(".")[0], lambda: training.train(config, own / "w"))()
-            return ""
+            if key.startswith("eval.fewshot."):
+                config.eval.evaluators = ("fewshot",)
+            return used(config, own, key, trains=trains)
 
         return run
 
-    def fewshot(config, own: Path) -> None:
-        config.eval.evaluators = ("fewshot",)
-        training.train(config, own / "w")
+    def loaded(key: str, value: object, trains: bool) -> Callable[[Path], str]:
+        return lambda own: used(recipes.load(recipe, {key: value}), own, key, trains=trains)
 
-    def loaded(key: str, value: object) -> Callable[[Path], str]:
-        def run(own: Path) -> str:
-            training.train(recipes.load(recipe, {key: value}), own / "w")
-            return ""
+    def evaluated(key: str, value: object, trains: bool) -> Callable[[Path], str]:
+        del trains
 
-        return run
-
-    def evaluated(key: str, value: object) -> Callable[[Path], str]:
-        def run(own: Path) -> str:
-            config = evaluation.get_config().to_dict()
+        def run(_: Path) -> str:
+            values_by_key = evaluation.get_config().to_dict()
             *sections, leaf = key.split(".")
-            section = config
+            section = values_by_key
             for name in sections:
                 section = section[name]
             section[leaf] = value
             for suite in choices.SUITES:
-                choices.check(suite, type(evaluation.get_config())(config))
+                choices.check(suite, ConfigDict(values_by_key))
             return ""
 
         return run
 
-    ways = {"recipe": (keys, trained), "load_config": (keys, loaded)}
+    ways = {"recipe": (keys, made), "load_config": (keys, loaded)}
     ways["evaluate"] = ([*flatten(evaluation.get_config()), *evaluation.get_config()], evaluated)
     every = [
-        Case("configs", f"{way}: {key}={values.in_short(value)}", make(key, value))
+        Case("configs", f"{way}: {key}={values.in_short(value)}", make(key, value, chance.random() < _TRAINED))
         for way, (of, make) in ways.items()
         for key in of
         for value in values.PYTHON
@@ -92,8 +101,8 @@ def recipe_files(sample: Path) -> Iterator[Case]:
         "two arguments": "def get_config(a, b): return None",
         "recursion": "def get_config(): return get_config()",
         "an empty config": "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict()",
-        "another config": "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'data': {'source': 3}})",
-        "a misspelt key": "from mixer_jax.config import base\ndef get_config():\n c = base.get_config()\n c.sed = 3\n return c",
+        "another config": "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'data': 3})",
+        "a misspelt key": "from configs import base\ndef get_config():\n c = base.get_config()\n c.sed = 3\n return c",
         "a binary": "\0\1\2\3",
     }
     for name, text in texts.items():
@@ -140,27 +149,23 @@ def flags(sample: Path, chance: random.Random) -> Iterator[Case]:
                 given = f"--{flag}" if word is None else f"--{flag}={word}"
                 argv = [*name.split(), *(part for part in line if not part.startswith(f"--{flag}=")), given]
 
-                def run(own: Path, argv: list[str] = argv) -> str:
-                    return command(*argv)
-
                 shown = "" if word is None else f"={values.in_short(word)}"
-                every.append(Case("flags", f"{name} --{flag}{shown}", run))
-        for word in values.WORDS:
-            every.append(
-                Case("flags", f"{name} {values.in_short(word)}", lambda _, n=name, w=word: command(*n.split(), w))
-            )
+                every.append(Case("flags", f"{name} --{flag}{shown}", _line(argv)))
+        every += [
+            Case("flags", f"{name} {values.in_short(word)}", _line([*name.split(), word])) for word in values.WORDS
+        ]
     chance.shuffle(every)
     yield from every
+
+
+def _line(argv: list[str]) -> Callable[[Path], str]:
+    return lambda _: command(*argv)
 
 
 def note_flags(sample: Path, name: str) -> Callable[[Path], str]:
     """Returns what writes down the names of a command's flags, which only one command of a process can define."""
 
-    def run(own: Path) -> str:
-        import importlib
-
-        from absl import flags as absl_flags
-
+    def run(_: Path) -> str:
         module = importlib.import_module(f"mixer_jax.commands.{name.replace(' ', '_')}")
         own_flags = absl_flags.FLAGS.get_key_flags_for_module(module)
         names = [flag.name for flag in own_flags] + ["flagfile", "verbosity", "help", "config.seed", "config.nothing"]
@@ -213,9 +218,7 @@ def baseline(sample: Path, name: str, does: Callable[[], str]) -> Case:
     return Case("workdirs", name, run)
 
 
-def _damaged(
-    whole: Path, file: Path, harm: Callable[[Path], None], does: Callable[[], str]
-) -> Callable[[Path], str]:
+def _damaged(whole: Path, file: Path, harm: Callable[[Path], None], does: Callable[[], str]) -> Callable[[Path], str]:
     def run(own: Path) -> str:
         shutil.copytree(whole, own / whole.name)
         harm(own / file)
@@ -239,14 +242,7 @@ def weights(sample: Path, chance: random.Random) -> Iterator[Case]:
         for name in samples.WEIGHTS:
             [unchanged] = _read_texts(sample, name)
             ways = list(damage.ways(chance, flips=20).items())
-            data, seed = (sample / name).read_bytes(), chance.random()
-            ways += [
-                (
-                    f"mutated ({seed + n:.6f})",
-                    lambda path, n=n: path.write_bytes(damage.mutated(data, random.Random(seed + n))),
-                )
-                for n in range(20)
-            ]
+            ways += [damage.mutation(chance.random()) for _ in range(20)]
             for way, harm in ways:
                 yield Case("weights", f"{name} {way}", run_of(name, harm), unchanged, name)
 

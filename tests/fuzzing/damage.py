@@ -63,6 +63,11 @@ def mutated(data: bytes, chance: random.Random) -> bytes:
     return bytes(changed)
 
 
+def mutation(seed: float) -> tuple[str, Callable[[Path], None]]:
+    """Returns a way to damage a file by `mutated`, and its name."""
+    return f"mutated ({seed:.6f})", lambda path: path.write_bytes(mutated(path.read_bytes(), random.Random(seed)))
+
+
 def _by_chance(chance: random.Random):
     share = chance.random()
     bit = chance.randrange(8)

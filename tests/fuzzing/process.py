@@ -20,7 +20,7 @@ from mixer_jax.errors import ConfigError, RunError
 
 SECONDS = 60  # that a case may take
 MEMORY = 4 * 2**30  # bytes that it may hold at once
-_LONGEST_LINE = 4200
+_LONGEST_LINE = 2200
 _OF_LOGGING = re.compile(r"^(\d\d:\d\d:\d\d|\W*$)")
 
 
@@ -148,7 +148,10 @@ def _tried(case: Case, own: Path) -> dict:
         printed = [Path(name).read_text(errors="replace") for name in ("stdout", "stderr")]
         lines = [line for line in "\n".join(printed).splitlines() if line.strip()]
         refused = [line for line in lines if not line.startswith("Pass --help")]  # absl's second line
-        return {"what": "refused" if refused else "unclear", "said": refused[-1] if refused else f"exit code {end.code}"}
+        return {
+            "what": "refused" if refused else "unclear",
+            "said": refused[-1] if refused else f"exit code {end.code}",
+        }
     except BaseException as error:  # also a KeyboardInterrupt that nobody sent
         traceback.print_exc()
         last = traceback.extract_tb(error.__traceback__)[-1]
@@ -174,7 +177,12 @@ def _outcome(case: Case, own: Path, start: float, pid: int, pipe: int, *, hung: 
         what, said = "traceback", errors[-300:]
     elif what == "refused" and ("\n" in said.strip() or len(said) > _LONGEST_LINE):
         what = "unclear"
-    elif what == "accepted" and case.unchanged is not None and tried["result"] != case.unchanged:
-        if not (case.damaged and case.damaged in tried["result"] + errors):
-            what, said = "changed", f"{tried['result'][-200:]!r} in the place of {case.unchanged[-200:]!r}"
+    elif what == "accepted" and _changed_silently(case, tried["result"], errors):
+        what, said = "changed", f"{tried['result'][-200:]!r} in the place of {str(case.unchanged)[-200:]!r}"
     return Outcome(case, what, said, tried.get("result", ""), seconds, memory)
+
+
+def _changed_silently(case: Case, result: str, errors: str) -> bool:
+    """Returns whether the result is another than of what is whole, and no message names what is damaged."""
+    said = case.damaged is not None and case.damaged in result + errors
+    return case.unchanged is not None and result != case.unchanged and not said

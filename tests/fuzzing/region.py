@@ -1,4 +1,4 @@
-"""region.c under AddressSanitizer and UndefinedBehaviorSanitizer, with boxes of JPEGs a few bytes of which are others."""
+"""region.c under AddressSanitizer and UndefinedBehaviorSanitizer, with JPEGs a few bytes of which are others."""
 
 import collections
 import json

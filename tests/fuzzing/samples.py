@@ -10,9 +10,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from ml_collections import ConfigDict
 
+from fuzzing.process import command
 from mixer_jax import load_config
-from mixer_jax.config.base import get_config
 from mixer_jax.training import run, sweep
 from mixer_jax.weights.load import load_weights, save_weights
 
@@ -44,8 +45,6 @@ def make(folder: Path) -> str:
     """Writes them all into a folder."""
     (folder / "recipe.py").write_text(RECIPE)
     _images(folder)
-    from fuzzing.process import command
-
     source, data_dir = f"--source={folder}/images", f"--data_dir={folder}/data"
     command("prepare", source, data_dir, f"--name={DATA_SET}", "--workers=1", "--split=train")
     config = load_config(folder / "recipe.py")
@@ -103,14 +102,12 @@ def encoded() -> dict[str, list[bytes]]:
 
 def changed_config(recipe: Path, key: str, value: object):
     """Returns the config of a recipe with a value that a recipe of its own could hold, of whatever type."""
-    values = (load_config(recipe) if recipe.exists() else get_config()).to_dict()
+    values = load_config(recipe).to_dict()
     *sections, leaf = key.split(".")
     section = values
     for name in sections:
         section = section[name]
     section[leaf] = value
-    from ml_collections import ConfigDict
-
     return ConfigDict(values)
 
 
@@ -148,15 +145,14 @@ def _torch_file(path: Path, arrays: dict[str, np.ndarray]) -> None:
     sys.modules |= {"torch": torch, "torch._utils": utils}
     try:
         described = io.BytesIO()
-        tensors = {
-            name: Tensor(str(number), np.ascontiguousarray(of)) for number, (name, of) in enumerate(arrays.items())
-        }
+        whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        tensors = {name: Tensor(str(number), whole[name]) for number, name in enumerate(whole)}
         Pickler(described, protocol=2).dump(tensors)
         with zipfile.ZipFile(path, "w") as file:
             file.writestr("archive/data.pkl", described.getvalue())
             file.writestr("archive/version", "3\n")
-            for number, array in enumerate(arrays.values()):
-                file.writestr(f"archive/data/{number}", np.ascontiguousarray(array).tobytes())
+            for number, array in enumerate(whole.values()):
+                file.writestr(f"archive/data/{number}", array.tobytes())
     finally:
         for name, module in before.items():
             sys.modules.pop(name, None)
