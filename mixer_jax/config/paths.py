@@ -23,8 +23,8 @@ def local_path(name: str, value: str | Path) -> Path:
         raise ConfigError(f"{name}={text} is no local path; a local or mounted folder is needed")
     if not text:
         raise ConfigError(f"{name} is empty; expected a path")
-    if longest := max((part for part in Path(text).parts if len(os.fsencode(part)) > 255), default=None, key=len):
-        raise ConfigError(f"{name}: {shown(longest)} is longer than the 255 bytes that a name may have")
+    if not _can_be_a_path(text):
+        raise ConfigError(f"{name}={shown(text)} is longer than a path, or a name in it, can be, or holds other bytes")
     try:
         return Path(text).expanduser()
     except RuntimeError as error:  # ~nosuchuser
@@ -34,3 +34,12 @@ def local_path(name: str, value: str | Path) -> Path:
 def path_or_url(name: str, value: str) -> str:
     """Returns a path as `local_path` does, as text, and a URL as it is: for what other libraries open themselves."""
     return value if "://" in value else str(local_path(name, value))
+
+
+def _can_be_a_path(text: str) -> bool:
+    """Returns whether a system call would take a path: Python raises of others, also where it asks if they are there."""
+    try:
+        encoded = os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return len(encoded) < 4096 and b"\0" not in encoded and all(len(name) <= 255 for name in encoded.split(b"/"))
