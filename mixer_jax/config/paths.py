@@ -37,7 +37,7 @@ def path_or_url(name: str, value: str) -> str:
 
 
 def _can_be_a_path(text: str) -> bool:
-    """Returns whether a system call would take a path: Python raises of others, also where it asks if they are there."""
+    """Returns whether a system call would take a path; of others Python raises where it asks whether they exist."""
     try:
         encoded = os.fsencode(text)
     except UnicodeEncodeError:
