@@ -35,7 +35,7 @@ def parse_flags(argv: list[str]) -> list[str]:
         arguments, recipe = _find_recipe(arguments)
         if recipe is not None:
             arguments, absent = _check_overrides(arguments, recipes.read(recipe))
-    except (ConfigError, flags.CantOpenFlagFileError) as error:
+    except (ConfigError, flags.Error) as error:
         fail(error)
     try:
         positional = flags.FLAGS([argv[0], *arguments])

@@ -142,3 +142,8 @@ def test_weights_at_a_resolution_say_what_was_done_and_give_their_model():
     assert "8 block_diagonal" in weights.report().splitlines()[0]
     line = "  MixerBlock_*/token_mixing/Dense_0/kernel (36, 40): block_diagonal from (9, 10) (2 times)"
     assert line in weights.report().splitlines()
+
+
+def test_weights_that_no_machine_holds_are_refused_before_they_are_made():
+    with pytest.raises(ConfigError, match=r"weights for 4800000 pixels take [\d,.]+ GiB; this machine has"):
+        resolution.change(random_params(create(16)), 4_800_000)

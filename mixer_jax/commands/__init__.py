@@ -42,7 +42,7 @@ def run(argv: list[str], program: str) -> None:
         sys.argv[0] = f"{program} {name}"
     try:
         command = importlib.import_module(f"{__name__}.{name.replace(' ', '_')}")  # only this one's flags and imports
-    except flags.CantOpenFlagFileError as error:  # ml_collections reads it when --config is defined
+    except flags.Error as error:  # ml_collections reads it when --config is defined
         cli.fail(error)
     sys.modules["__main__"].__doc__ = command.__doc__  # what --help shows
     flags.adopt_module_key_flags(command)

@@ -29,6 +29,7 @@ give timm's models act_layer=timm.layers.GELUTanh.
 
 from absl import flags
 
+from mixer_jax.config import ranges
 from mixer_jax.config.paths import local_path
 from mixer_jax.models import resolution
 from mixer_jax.weights.load import load_weights, save_weights
@@ -43,7 +44,11 @@ _PART = flags.DEFINE_string(
     "part", None, "Which weights of a file with several sets, by the first word of their keys: state_dict, model_ema."
 )
 _RESOLUTION = flags.DEFINE_integer(
-    "resolution", None, "Height and width, in pixels, of the images that the target is for."
+    "resolution",
+    None,
+    "Height and width, in pixels, of the images that the target is for.",
+    lower_bound=1,
+    upper_bound=int(ranges.SIZE.most),
 )
 _METHOD = flags.DEFINE_enum(
     "method", resolution.METHODS[0], resolution.METHODS, "How --resolution changes the token-mixing weights."

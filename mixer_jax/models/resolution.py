@@ -16,6 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from mixer_jax.config.checks import one_of
 from mixer_jax.errors import ConfigError
+from mixer_jax.runtime import hardware
 
 METHODS = ("block_diagonal", "interpolate")
 Mlp = dict[str, np.ndarray]  # Dense_0/kernel (tokens, tokens_mlp_dim), Dense_0/bias, Dense_1/kernel, Dense_1/bias
@@ -39,7 +40,7 @@ def change(params: dict, image_size: int, method: str = "block_diagonal") -> dic
       times the old one, and pre_logits of an image are the mean of those of its K x K parts.
 
     Raises:
-      ConfigError: the size is no multiple of the patch, or for "block_diagonal" of the old size.
+      ConfigError: the size is no multiple of the patch, or for "block_diagonal" of the old size, or no host holds it.
     """
     one_of("method", method, METHODS)
     patch_size, old_grid = params["stem"]["kernel"].shape[0], _grid(params)
@@ -51,10 +52,21 @@ def change(params: dict, image_size: int, method: str = "block_diagonal") -> dic
     grid = image_size // patch_size
     if grid == old_grid:
         return params
+    factor = 1 if method == "interpolate" else growth(old_grid * patch_size, image_size)
+    _check_memory(params, (grid / old_grid) ** 2 * factor**2, image_size)
     if method == "interpolate":
         return _map_token_mixing(params, lambda mlp: _interpolate(mlp, old_grid, grid))
-    factor = growth(old_grid * patch_size, image_size)
     return _map_token_mixing(params, lambda mlp: _block_diagonal(mlp, old_grid, factor))
+
+
+def _check_memory(params: dict, times: float, image_size: int) -> None:
+    """Raises a ConfigError if token-mixing weights that are so many times as large are more than the host can hold."""
+    mlps = [layers["token_mixing"] for layers in params.values() if "token_mixing" in layers]
+    needed = times * sum(mlp[name]["kernel"].nbytes for mlp in mlps for name in ("Dense_0", "Dense_1"))
+    if needed > (held := hardware.host_memory()):
+        raise ConfigError(
+            f"weights for {image_size} pixels take {needed / 2**30:,.1f} GiB; this machine has {held / 2**30:,.1f} GiB"
+        )
 
 
 def growth(old: int, new: int) -> int:

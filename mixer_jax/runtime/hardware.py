@@ -92,9 +92,13 @@ def of(device_kind: str) -> Chip | None:
 def memory_of(device: "jax.Device") -> int | None:
     """Returns the bytes that a device can hold, or None if it does not say; CPU devices share the host's evenly."""
     if device.platform == "cpu":
-        host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        return host // device.client.local_device_count()
+        return host_memory() // device.client.local_device_count()
     return (device.memory_stats() or {}).get("bytes_limit")
+
+
+def host_memory() -> int:
+    """Returns the bytes of the host's main memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def cpu_cores() -> int:

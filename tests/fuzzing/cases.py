@@ -13,7 +13,7 @@ from absl import flags as absl_flags
 from ml_collections import ConfigDict
 
 from fuzzing import damage, samples, values
-from fuzzing.process import Case, command
+from fuzzing.process import Case, command, in_its_own_process
 from mixer_jax.config import base, recipes
 from mixer_jax.config.compare import flatten
 from mixer_jax.data.decode import ImageError, decode_image
@@ -26,6 +26,7 @@ from mixer_jax.training.program import build_program
 from mixer_jax.training.sweep import sweep
 
 _IMAGES_OF_A_CASE = 200
+_REAL = 0.03  # share of the command lines that run as a user's do
 _TRAINED = 0.2  # share of the configs that are trained with, not only built
 _WORKERS = "data.workers"  # as many processes as are allowed are a burden, and no fault
 
@@ -150,7 +151,8 @@ def flags(sample: Path, chance: random.Random) -> Iterator[Case]:
                 argv = [*name.split(), *(part for part in line if not part.startswith(f"--{flag}=")), given]
 
                 shown = "" if word is None else f"={values.in_short(word)}"
-                every.append(Case("flags", f"{name} --{flag}{shown}", _line(argv)))
+                real = chance.random() < _REAL and "\udcff" not in given
+                every.append(Case("flags", f"{name} --{flag}{shown}", _line(argv, real=real)))
         every += [
             Case("flags", f"{name} {values.in_short(word)}", _line([*name.split(), word])) for word in values.WORDS
         ]
@@ -158,8 +160,9 @@ def flags(sample: Path, chance: random.Random) -> Iterator[Case]:
     yield from every
 
 
-def _line(argv: list[str]) -> Callable[[Path], str]:
-    return lambda _: command(*argv)
+def _line(argv: list[str], *, real: bool = False) -> Callable[[Path], str]:
+    """Returns what runs a command line: in this process, which has imported everything, or in one of its own."""
+    return lambda _: in_its_own_process(*argv) if real else command(*argv)
 
 
 def note_flags(sample: Path, name: str) -> Callable[[Path], str]:

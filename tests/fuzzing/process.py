@@ -9,6 +9,7 @@ import resource
 import select
 import shutil
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -21,6 +22,7 @@ from mixer_jax.errors import ConfigError, RunError
 SECONDS = 60  # that a case may take
 MEMORY = 4 * 2**30  # bytes that it may hold at once
 _LONGEST_LINE = 2200
+_ROOT = Path(__file__).parents[2]
 _OF_LOGGING = re.compile(r"^(\d\d:\d\d:\d\d|\W*$)")
 
 
@@ -83,6 +85,14 @@ def command(*argv: str) -> str:
         if end.code:
             raise
     sys.stdout.flush()
+    return Path("stdout").read_text(errors="replace")
+
+
+def in_its_own_process(*argv: str) -> str:
+    """Runs a command line as `command` does, from a new interpreter."""
+    ran = subprocess.run([sys.executable, "-m", "mixer_jax", *argv], env=os.environ | {"PYTHONPATH": str(_ROOT)})
+    if ran.returncode:
+        sys.exit(ran.returncode)
     return Path("stdout").read_text(errors="replace")
 
 
