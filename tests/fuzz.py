@@ -92,16 +92,9 @@ def _count(outcome: Outcome, counts: collections.Counter) -> None:
 
 def _prepare(sample: Path, folder: Path) -> None:
     """Makes what is damaged, and notes what the commands say of it while it is whole; each in a process of its own."""
-    recipe = f"--config={sample}/recipe.py"
-    lines = {
-        "train": ["train", recipe, "--workdir=run"],
-        "replay": ["replay", "--workdir=run", "--step=2"],
-        "predict": ["predict", "--checkpoint=run", f"{sample}/images/one"],
-        "convert": ["convert", "--source=run", "--target=w.npz"],
-    }
-    lines["data"] = cases.on_data(sample, data_dir="data")
-    lines |= {name: ["predict", f"--checkpoint={sample}/{name}", f"{sample}/images/one"] for name in samples.WEIGHTS}
-    known = {name: partial(command, *argv) for name, argv in lines.items()}
+    known = cases.of_run(sample)
+    known["data"] = partial(command, *cases.on_data(sample, data_dir="data"))
+    known |= {name: partial(cases.converted, name) for name in samples.WEIGHTS}
     known["read"] = partial(cases.read_data, Path("data"))
     rounds = (
         [Case("sample", "sample", lambda _: samples.make(sample))],

@@ -180,23 +180,18 @@ def note_flags(sample: Path, name: str) -> Callable[[Path], str]:
 
 def workdirs(sample: Path, chance: random.Random) -> Iterator[Case]:
     """Every file of a work directory damaged in every way, and every command that reads it."""
-    lines = {
-        "train": ["train", f"--config={sample}/recipe.py", "--workdir=run"],
-        "replay": ["replay", "--workdir=run", "--step=2"],
-        "predict": ["predict", "--checkpoint=run", f"{sample}/images/one"],
-        "convert": ["convert", "--source=run", "--target=w.npz"],
-        "evaluate": ["evaluate", "--checkpoint=run", *lines_of(sample)["evaluate"][1:]],
-        "report": ["report", "--runs=."],
-    }
+    lines = {name: of_run(sample)[name] for name in ("train", "replay", "predict", "convert")}
+    lines["evaluate"] = partial(command, "evaluate", "--checkpoint=run", *lines_of(sample)["evaluate"][1:])
+    lines["report"] = partial(command, "report", "--runs=.")
     of_arrays = ("predict", "replay", "convert", "train")
     files = [path.relative_to(sample) for path in sorted((sample / samples.RUN).rglob("*")) if path.is_file()]
     every = []
     for file in files:
         for way, harm in damage.ways(chance).items():
-            for name, argv in lines.items():
+            for name, does in lines.items():
                 of_array = name in of_arrays and "checkpoints" in file.parts
                 [unchanged] = _read_texts(sample, name) if of_array else [None]
-                run = _damaged(sample / samples.RUN, file, harm, partial(command, *argv))
+                run = _damaged(sample / samples.RUN, file, harm, does)
                 step = file.parts[2] if "checkpoints" in file.parts else file.name
                 every.append(Case("workdirs", f"{name}, {file} {way}", run, unchanged, step))
     swept = [path.relative_to(sample) for path in sorted((sample / samples.SWEEP).rglob("*.json")) if path.is_file()]
@@ -209,12 +204,30 @@ def workdirs(sample: Path, chance: random.Random) -> Iterator[Case]:
     yield from every
 
 
+def of_run(sample: Path) -> dict[str, Callable[[], str]]:
+    """Returns by name what reads the run in the current folder, and what comes of which is to stay the same."""
+    return {
+        "train": partial(command, "train", f"--config={sample}/recipe.py", "--workdir=run"),
+        "replay": partial(command, "replay", "--workdir=run", "--step=2"),
+        "predict": partial(command, "predict", "--checkpoint=run", f"{sample}/images/one"),
+        "convert": partial(converted, "run"),
+    }
+
+
+def converted(source: str) -> str:
+    """Converts weights; returns what is printed, and the sum of what is written, which every bit of them changes."""
+    said = command("convert", f"--source={source}", "--target=written.npz")
+    return f"{said}{zlib.crc32(Path('written.npz').read_bytes())}\n"
+
+
 def baseline(sample: Path, name: str, does: Callable[[], str]) -> Case:
     """Returns what writes down what comes of something while the run, the data and the files are whole."""
 
     def run(own: Path) -> str:
         for folder in (samples.RUN, "data"):
             shutil.copytree(sample / folder, own / folder)
+        for file in samples.WEIGHTS:
+            shutil.copy(sample / file, own / file)
         (sample / f"{name}.txt").write_text(does())
         return ""
 
@@ -237,7 +250,7 @@ def weights(sample: Path, chance: random.Random) -> Iterator[Case]:
         def run(own: Path) -> str:
             shutil.copy(sample / name, own / name)
             harm(own / name)
-            return command("predict", f"--checkpoint={name}", f"{sample}/images/one")
+            return converted(name)
 
         return run
 
