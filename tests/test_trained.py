@@ -40,6 +40,7 @@ def started_from(run, init_from, workdir):
     shutil.copytree(run, workdir)
     [saved] = workdir.glob("checkpoints/*/run/metadata")
     content = json.loads(saved.read_text())
+    content.pop("sha256")  # of other contents
     content["config"]["init_from"] = str(init_from)
     saved.write_text(json.dumps(content))
     return workdir
