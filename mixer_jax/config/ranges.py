@@ -84,6 +84,7 @@ RANGES = {
     "mesh.fsdp": Range(int, 1, _COUNT, "devices"),
     "data.num_classes": Range(int, 1, _COUNT),
     "data.image_size": SIZE,
+    "data.max_pixels": Range(int, 1, 2**40),
     "data.workers": Range(int, 0, 256, "processes"),
     "data.threads": Range(int, 0, 256),
     "data.prefetch": Range(int, 1, 256, "batches"),
