@@ -372,3 +372,26 @@ with InterruptRequest() as interrupt:
 print(interrupt.signal.name)
 """
     assert python(program)[-1:] == ["SIGINT"]
+
+
+def test_images_that_cannot_be_decoded_end_all_processes_with_what_they_have_trained(tmp_path):
+    draw = np.random.default_rng(0)
+    for split, count in (("train", 16), ("test", 8)):
+        for number in range(count):
+            folder = tmp_path / "images" / split / str(number % 2)
+            folder.mkdir(parents=True, exist_ok=True)
+            image = draw.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            (folder / f"{number}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    (tmp_path / "images" / "test" / "1" / "7.png").write_bytes(b"broken")  # in the share of the second process
+    changes = CHANGES | {"data.source": f"folder:{tmp_path}/images", "data.num_classes": 2, "batch_size": 8}
+    changes |= {"steps": 4, "eval.every": 2, "eval.batch_size": 8, "checkpoint.every": 3, "schedule.warmup_steps": 1}
+    flags = [f"--config.{key}={value}" for key, value in changes.items()]
+    command = ["main.py", "--config=digits", *flags, f"--workdir={tmp_path / 'run'}"]
+    with processes(tmp_path / "logs", [command] * 2) as started:
+        assert codes(started) == [1, 1]
+    said = [(tmp_path / "logs" / f"err{i}").read_text() for i in range(2)]
+    assert "1 of 8 images of an evaluation cannot be decoded: 1 of other processes" in said[0]
+    assert "1 of 8 images of an evaluation cannot be decoded: " in said[1]
+    assert "images/test/1/7.png" in said[1]
+    assert "Traceback" not in said[0] + said[1]
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["2"]

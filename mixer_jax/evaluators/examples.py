@@ -34,9 +34,9 @@ class EvalBatches:
         self,
         source: Examples,
         transform: Callable[[dict], dict],
-        reading: Mapping,
         device_mesh: jax.sharding.Mesh,
         *,
+        reading: Mapping,
         skip: bool,
     ):
         """Takes a data set.
@@ -44,8 +44,8 @@ class EvalBatches:
         Args:
           source: the data set.
           transform: record -> {"image": uint8 (height, width, 3), "label": int32}.
-          reading: the other arguments of `data.batches.eval_batches`.
           device_mesh: where the batches go.
+          reading: the other arguments of `data.batches.eval_batches`.
           skip: whether images that cannot be decoded are left out. Otherwise they are an error, when the last batch
             has been asked for, so that all are known.
         """

@@ -68,7 +68,8 @@ def make_eval_batches(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> Cal
     transform = transforms.make_eval_transform(
         size=config.data.image_size, decoding=transforms.decoding_of(config.data), **config.data.evaluate
     )
-    return lambda source: eval_batches(config, source, transform, device_mesh)
+    reading = _eval_reading(config, device_mesh)  # at once, so that a wrong key is met before any data set is opened
+    return lambda source: EvalBatches(source, transform, device_mesh, **reading)
 
 
 def eval_batches(
@@ -86,10 +87,15 @@ def eval_batches(
     Raises:
       ConfigError: a value is wrong; the message names its key.
     """
+    return EvalBatches(source, transform, device_mesh, **_eval_reading(config, device_mesh))
+
+
+def _eval_reading(config: ConfigDict, device_mesh: jax.sharding.Mesh) -> dict:
+    """Returns the keywords of `EvalBatches`: how the batches are read, and what becomes of undecodable images."""
     mesh.check_batch_size("eval.batch_size", config.eval.batch_size, device_mesh)
     one_of("config.eval.undecodable", config.eval.undecodable, ("error", "skip"))
     reading = {"batch_size": config.eval.batch_size, **_reading(config)}
-    return EvalBatches(source, transform, reading, device_mesh, skip=config.eval.undecodable == "skip")
+    return {"reading": reading, "skip": config.eval.undecodable == "skip"}
 
 
 def _reading(config: ConfigDict) -> dict:
