@@ -284,8 +284,8 @@ def test_what_is_no_file_is_not_waited_for(ending, tmp_path):
     (tmp_path / f"loop{ending}").symlink_to(tmp_path / f"loop{ending}")
     assert "there is no such file (Too many levels of symbolic links)" in refused(tmp_path / f"loop{ending}")
     for name in ("x" * 300, "x" * 60_000, "x\0y"):
-        assert "there is no such file" in refused(tmp_path / f"{name}{ending}")
-        assert "there is no such" in refused(tmp_path / name)
+        for path in (tmp_path / f"{name}{ending}", tmp_path / name):
+            assert "is longer than a path, or a name in it, can be, or holds other bytes" in refused(path)
 
 
 def test_a_part_is_of_a_file(tmp_path):
