@@ -1,5 +1,6 @@
 """What the commands share: the flag --config and its checks, and what they show on the terminal."""
 
+import io
 import logging
 import sys
 from pathlib import Path
@@ -63,6 +64,8 @@ def fail(error: object) -> NoReturn:
 
 def set_up_logging() -> None:
     """Shows the project's own messages, and of the libraries' the warnings only, unless --verbosity asks for more."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # paths and names of classes may hold bytes that are no UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
     logger = logging.getLogger("mixer_jax")

@@ -45,5 +45,14 @@ def one_line(message: object) -> str:
     """Returns a message on one line of printable characters; what is too long to be read is cut."""
     words = [cut(word, _LONGEST_VALUE) if len(word) > _LONGEST_WORD else word for word in str(message).split(" ")]
     lines = [line.strip() for line in " ".join(words).splitlines()]
-    text = " ".join(line for line in lines if line)
-    return cut("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text), _LONGEST)
+    return cut(printable(" ".join(line for line in lines if line)), _LONGEST)
+
+
+def printable(text: object) -> str:
+    """Returns a text on one line of printable characters; of others it holds what Python would write."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
+
+
+def readable(path: object) -> str:
+    """Returns a path, or a name, as a message shows it: printable, and each name of it cut to a readable length."""
+    return cut("/".join(cut(name, _LONGEST_VALUE) for name in printable(path).split("/")), 400)

@@ -15,7 +15,7 @@ import pytest
 import tensorflow_datasets as tfds
 from sklearn.datasets import load_digits
 
-from mixer_jax.data import batches, sources
+from mixer_jax.data import batches, image_folder, sources
 from mixer_jax.data.decode import ImageError
 from mixer_jax.errors import ConfigError
 
@@ -248,14 +248,14 @@ class TestFolder:
         assert source[0]["image"] == b"later"
 
     def test_what_is_no_image_by_name_is_left_out_and_said(self, folder, caplog, monkeypatch):
-        monkeypatch.setattr(sources.logger, "propagate", True)  # a command's logging may have turned it off
+        monkeypatch.setattr(image_folder.logger, "propagate", True)  # a command's logging may have turned it off
         for name in ("train/cat/readme.txt", "train/cat/._10.JPG"):
             (folder / name).write_bytes(b"")
         (folder / "train/.cache").mkdir()
         (folder / "train/cat/folder.jpg").mkdir()
         (folder / "train/cat/dangling.jpg").symlink_to(folder / "nowhere.jpg")
         assert len(create(f"folder:{folder}")) == len(self.FILES)
-        assert "4 entries are no image files, such as cat/._10.JPG" in caplog.text
+        assert "5 entries are passed over, such as .cache: its name begins with a dot" in caplog.text
 
     def test_a_file_that_cannot_be_read_any_more_is_an_image_error(self, folder):
         source = create(f"folder:{folder}")

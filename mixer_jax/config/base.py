@@ -48,6 +48,9 @@ def get_config() -> ConfigDict:
     config.data.source = ""
     config.data.data_dir = placeholder(str)  # where TFDS data sets lie; None: TFDS's own default
     config.data.split = "train"  # that is trained on; of TFDS also a slice, such as train[:99%]
+    # How the classes of folder:<path> are numbered: name (in the order of their names), natural (2 before 10), or the
+    # path of a file of class names, such as the classes.txt of another run, which may have classes without images here.
+    config.data.class_order = "name"
     config.data.num_classes = 1000  # those of the data set, and the width of the head
     config.data.image_size = 224  # pixels
     config.data.exif_orientation = False  # whether to turn images as their EXIF tag says; published figures do not

@@ -1,9 +1,13 @@
 """What a path in a flag, a key or an argument means: one rule for all of them."""
 
 import os
+import re
 from pathlib import Path
 
-from mixer_jax.errors import ConfigError, shown
+from mixer_jax.errors import ConfigError, readable, shown
+
+# A URL, also one that `Path` has made of it: gs://a/b becomes gs:/a/b.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def local_path(name: str, value: str | Path) -> Path:
@@ -14,13 +18,13 @@ def local_path(name: str, value: str | Path) -> Path:
       value: the path; one of an existing user's home directory, `~name/...`, is as good as any.
 
     Raises:
-      ConfigError: it is a URL, empty, or of the home of a user who is not there.
+      ConfigError: it is a URL, empty, or of the home of a user who is not there, or no file can have that name.
     """
     if not isinstance(value, (str, os.PathLike)):
-        raise ConfigError(f"{name}={value!r}; expected a path")
-    text = str(value)
-    if "://" in text:
-        raise ConfigError(f"{name}={text} is no local path; a local or mounted folder is needed")
+        raise ConfigError(f"{name}={shown(value)}; expected a path")
+    text = os.fsdecode(value)
+    if _URL.match(text):
+        raise ConfigError(f"{name}={readable(text)} is no local path; a local or mounted folder is needed")
     if not text:
         raise ConfigError(f"{name} is empty; expected a path")
     if not _can_be_a_path(text):
@@ -28,7 +32,7 @@ def local_path(name: str, value: str | Path) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError as error:  # ~nosuchuser
-        raise ConfigError(f"{name}={text}: {error}") from error
+        raise ConfigError(f"{name}={readable(text)}: {error}") from error
 
 
 def path_or_url(name: str, value: str) -> str:

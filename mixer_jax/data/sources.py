@@ -3,8 +3,6 @@
 An image is uint8 (height, width, 3) or the bytes of an encoded file; a label is a class number.
 """
 
-import logging
-import os
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -14,12 +12,10 @@ from mixer_jax import rng
 from mixer_jax.config.checks import one_of
 from mixer_jax.config.extensions import is_extension, resolve_function
 from mixer_jax.config.paths import local_path, path_or_url
-from mixer_jax.data import vtab
-from mixer_jax.data.decode import EXTENSIONS, ImageError
+from mixer_jax.data import class_names, vtab
+from mixer_jax.data.image_folder import Folder
 from mixer_jax.data.tfds import SPLIT_KEYS, Tfds
-from mixer_jax.errors import ConfigError, RunError
-
-logger = logging.getLogger("mixer_jax")
+from mixer_jax.errors import ConfigError, RunError, cut
 
 _KINDS = (
     "digits",
@@ -59,7 +55,15 @@ class Source(Examples, Protocol):
         ...
 
 
-def open_with_classes(source: str, *, split: str, data_dir: str | None, num_classes: int, image_size: int) -> Source:
+def open_with_classes(
+    source: str,
+    *,
+    split: str,
+    data_dir: str | None,
+    num_classes: int,
+    image_size: int,
+    class_order: str = class_names.BY_NAME,
+) -> Source:
     """Opens a data set for a model of so many classes.
 
     Args:
@@ -68,6 +72,7 @@ def open_with_classes(source: str, *, split: str, data_dir: str | None, num_clas
       data_dir: where TFDS data sets lie; None for TFDS's own default.
       num_classes: number of classes that the model is made for.
       image_size: height and width of synthetic images, in pixels.
+      class_order: as in `open_source`.
 
     Returns:
       The source, of `num_classes` classes.
@@ -75,7 +80,14 @@ def open_with_classes(source: str, *, split: str, data_dir: str | None, num_clas
     Raises:
       ConfigError: as `open_source`, or the data set has another number of classes.
     """
-    opened = open_source(source, split=split, data_dir=data_dir, num_classes=num_classes, image_size=image_size)
+    opened = open_source(
+        source,
+        split=split,
+        data_dir=data_dir,
+        num_classes=num_classes,
+        image_size=image_size,
+        class_order=class_order,
+    )
     if opened.num_classes != num_classes:
         raise ConfigError(
             f"config.data.num_classes={num_classes}, but {source} has {opened.num_classes} classes: set it to that"
@@ -83,7 +95,15 @@ def open_with_classes(source: str, *, split: str, data_dir: str | None, num_clas
     return opened
 
 
-def open_source(source: str, *, split: str, data_dir: str | None, num_classes: int, image_size: int) -> Source:
+def open_source(
+    source: str,
+    *,
+    split: str,
+    data_dir: str | None,
+    num_classes: int,
+    image_size: int,
+    class_order: str = class_names.BY_NAME,
+) -> Source:
     """Opens a data set.
 
     Args:
@@ -94,6 +114,8 @@ def open_source(source: str, *, split: str, data_dir: str | None, num_classes: i
       data_dir: where TFDS data sets lie; None for TFDS's own default.
       num_classes: number of classes of synthetic images; all others have their own.
       image_size: height and width of synthetic images, in pixels.
+      class_order: in which order the classes of a folder are numbered, as in `class_names.ordered`; the others have an
+        order of their own.
 
     Raises:
       UnpreparedError: a TFDS data set is not prepared, or not in ArrayRecord form.
@@ -101,14 +123,21 @@ def open_source(source: str, *, split: str, data_dir: str | None, num_classes: i
     """
     data_dir = path_or_url("config.data.data_dir", data_dir) if data_dir else None
     kind, _, name = source.partition(":")
+    if kind == "folder" and name:
+        path = str(local_path("config.data.source: folder", name))
+        return Folder(path, split=split, class_order=class_order)
+    if class_order != class_names.BY_NAME:
+        raise ConfigError(
+            f"config.data.class_order={cut(repr(class_order), 80)} is for folder:<path> alone; the classes of "
+            f"config.data.source={source!r} have their numbers already, those of a prepared data set by "
+            "`mixer_jax prepare --class_order`"
+        )
     if kind == "digits" and not name:
         return Digits(split)
     if kind == "synthetic" and name.isdecimal() and len(name) < 10 and int(name):  # places in 32 bits
         return Synthetic(int(name), split=split, num_classes=num_classes, image_size=image_size)
     if kind == "tfds" and name:
         return Tfds(name, split=split, data_dir=data_dir)
-    if kind == "folder" and name:
-        return Folder(str(local_path("config.data.source: folder", name)), split=split)
     if kind == "vtab" and name:
         return vtab.open_task(name, split=split, data_dir=data_dir)
     if kind not in _PREFIXES and is_extension(source):
@@ -204,57 +233,3 @@ class Synthetic:
     def describe(self, index: int) -> str:
         """Returns "synthetic example <index>"."""
         return f"synthetic example {index}"
-
-
-class Folder:
-    """Image files at <path>/<split>/<class>/, in the order of their names; they are read when they are asked for.
-
-    The classes are numbered in the order of their names, over all splits: a split may lack some.
-    """
-
-    def __init__(self, path: str, *, split: str):
-        key = f"config.data.source='folder:{path}'"
-        if not os.path.isdir(path):
-            raise ConfigError(f"{key}: there is no such folder; expected images at <path>/<split>/<class>/")
-        splits = _folders(path)
-        if not splits:
-            raise ConfigError(f"{key} holds no folders; expected images at <path>/<split>/<class>/")
-        one_of(f"the split of folder:{path} in {SPLIT_KEYS}", split, splits)
-        classes = sorted({name for known in splits for name in _folders(os.path.join(path, known))})
-        self.num_classes, self.class_names = len(classes), classes
-        self._root = os.path.join(path, split)
-        self._files, self._labels, others = [], [], []
-        for label, name in enumerate(classes):
-            folder = os.path.join(self._root, name)
-            entries = os.scandir(folder) if os.path.isdir(folder) else ()
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                file = entry.name
-                if file.startswith(".") or not file.lower().endswith(EXTENSIONS) or not entry.is_file():
-                    others.append(os.path.join(name, file))
-                else:
-                    self._files.append(os.path.join(name, file))
-                    self._labels.append(label)
-        if not self._files:
-            raise ConfigError(
-                f"{key}: no image in {self._root}; expected <class>/<name> ending in {', '.join(EXTENSIONS)}"
-            )
-        if others:
-            logger.warning("%s: %d entries are no image files, such as %s", self._root, len(others), others[0])
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __getitem__(self, index: int) -> dict:
-        try:
-            with open(self.describe(index), "rb") as file:
-                return {"image": file.read(), "label": np.int32(self._labels[index])}
-        except OSError as error:
-            raise ImageError(f"cannot be read: {error.strerror}") from error
-
-    def describe(self, index: int) -> str:
-        """Returns the path of the file."""
-        return os.path.join(self._root, self._files[index])
-
-
-def _folders(path: str) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(path) if entry.is_dir() and not entry.name.startswith("."))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mixer_jax.data import class_names
 from mixer_jax.errors import ConfigError, RunError, in_short
 
 SPLIT_KEYS = "config.data.split or config.eval.splits"  # a source is not told which of them it is opened for
@@ -138,7 +139,8 @@ def _own_labels(name: str, features: dict) -> Labels:
             f"config.data.source='tfds:{name}' has the features {received}; expected an image, and a label that is a "
             "ClassLabel"
         )
-    return Labels(tuple(features["label"].names), ("label",), lambda record: record["label"])
+    names = map(class_names.of_line, features["label"].names)  # as `prepare` writes those that TFDS would not keep
+    return Labels(tuple(names), ("label",), lambda record: record["label"])
 
 
 def _prepared_builder(name: str, data_dir: str | None):

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import functools
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,9 @@ from ml_collections import ConfigDict
 
 from mixer_jax.config import base
 from mixer_jax.config.paths import local_path
-from mixer_jax.data import transforms
+from mixer_jax.data import folders, transforms
 from mixer_jax.data.decode import EXTENSIONS, ImageError
-from mixer_jax.errors import ConfigError
+from mixer_jax.errors import ConfigError, printable, readable
 from mixer_jax.evaluators import predictions
 from mixer_jax.evaluators.examples import UndecodableError
 from mixer_jax.runtime import mesh, numerics
@@ -50,21 +51,24 @@ def find_images(paths: list[str]) -> list[Path]:
     """Returns the images that are named, and of folders all below them, in the order of their names.
 
     Raises:
-      ConfigError: no path is given, there is nothing at one, or a folder has no images.
+      ConfigError: no path is given, there is no file at one, or a folder has no images.
     """
     if not paths:
         raise ConfigError("no images: name files or folders, python -m mixer_jax predict --checkpoint=... image.jpg")
     files = []
     for path in (local_path("image", path) for path in paths):
-        if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.suffix.lower() in EXTENSIONS and file.is_file())
-            if not found:
-                raise ConfigError(f"{path} has no images; expected files ending in {', '.join(EXTENSIONS)}")
-            files += found
-        elif path.is_file():
+        if os.path.isdir(path):
+            found = folders.find(path)
+            if found.passed_over:
+                logger.warning("%s: %s", readable(path), folders.in_a_line(found.passed_over))
+            if not found.files:
+                raise ConfigError(f"{readable(path)} has no images; expected files ending in {', '.join(EXTENSIONS)}")
+            files += [path / name for name in found.files]
+        elif os.path.isfile(path):
             files.append(path)
         else:
-            raise ConfigError(f"{path}: there is no such file or folder")
+            what = "is no file that can be read" if os.path.exists(path) else "there is no such file or folder"
+            raise ConfigError(f"{readable(path)}: {what}")
     return files
 
 
@@ -152,20 +156,22 @@ def print_table(found: list[Prediction]) -> None:
     """Prints a line for each image that could be read, and below it its classes with their probabilities."""
     for prediction in found:
         if prediction.error is None:
-            print(prediction.file)
+            print(printable(prediction.file))
         for name, probability in zip(prediction.names, prediction.probabilities, strict=True):
-            print(f"  {probability:7.2%}  {name}")
+            print(f"  {probability:7.2%}  {printable(name)}")
 
 
 def writer(path: Path) -> Callable[[list[Prediction]], None]:
     """Returns what writes predictions to a file; raises a ConfigError if it is neither .csv nor .json, or no place."""
     writers = {".csv": _write_csv, ".json": _write_json}
     if path.suffix not in writers:
-        raise ConfigError(f"--output={path}; expected a file ending in .csv or .json")
+        raise ConfigError(f"--output={readable(path)}; expected a file ending in .csv or .json")
     try:
+        if path.exists() and not path.is_file():  # or opening a pipe would wait for ever
+            raise ConfigError(f"--output={readable(path)} is no file; expected one that can be written")
         path.open("a").close()  # before the work, not after it
     except OSError as error:
-        raise ConfigError(f"--output={path} cannot be written: {error.strerror}") from error
+        raise ConfigError(f"--output={readable(path)} cannot be written: {error.strerror}") from error
     return functools.partial(writers[path.suffix], path)
 
 

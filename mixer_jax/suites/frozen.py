@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from mixer_jax.data import class_names, sources, transforms
 from mixer_jax.data import imagenet as imagenet_data
-from mixer_jax.data import sources, transforms
 from mixer_jax.data.decode import Decoding
 from mixer_jax.errors import ConfigError
 from mixer_jax.evaluators import predictions, probes
@@ -43,7 +43,9 @@ def imagenet(trained: Trained, config: ConfigDict) -> Outcome:
     is_imagenet = asked.source.startswith("tfds:imagenet2012")
     title = "imagenet" if is_imagenet else re.split("[:/]", asked.source.rstrip("/"))[-1]
     openers: dict[str, Callable[[], sources.Source]] = {
-        title: lambda: _open(asked.source, asked.split, trained, config)
+        title: lambda: _open(
+            asked.source, asked.split, trained, config, class_order=_class_order(trained, asked.source)
+        )
     }
     if is_imagenet and asked.real:
         openers["real"] = lambda: imagenet_data.open_real(data_dir=config.data.data_dir)
@@ -124,11 +126,21 @@ class _Runner:
         return seen, batches.left_out
 
 
-def _open(name: str, split: str, trained: Trained, config: ConfigDict) -> sources.Source:
+def _open(
+    name: str, split: str, trained: Trained, config: ConfigDict, *, class_order: str = class_names.BY_NAME
+) -> sources.Source:
     return sources.open_source(
         name,
         split=split,
         data_dir=config.data.data_dir,
         num_classes=trained.weights.model["num_classes"] or 1,
         image_size=trained.weights.image_size,
+        class_order=class_order,
     )
+
+
+def _class_order(trained: Trained, source: str) -> str:
+    """Returns how the classes of a folder are numbered for a model: as in its training, where that is known."""
+    if trained.config is None or not source.startswith("folder:"):
+        return class_names.BY_NAME
+    return trained.config["data"]["class_order"]

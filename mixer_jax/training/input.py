@@ -19,7 +19,7 @@ def open_split(config: ConfigDict, split: str, *, source: str | None = None) -> 
     data = config.data
     common = {"split": split, "data_dir": data.data_dir, "image_size": data.image_size, "num_classes": data.num_classes}
     if source is None or source == data.source:
-        return sources.open_with_classes(data.source, **common)
+        return sources.open_with_classes(data.source, **common, class_order=data.class_order)
     return sources.open_source(source, **common)
 
 

@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from mixer_jax.config import ranges
 from mixer_jax.config.compare import flatten
 from mixer_jax.config.paths import local_path
+from mixer_jax.data import class_names
 from mixer_jax.errors import ConfigError, RunError, shown
 from mixer_jax.runtime import agreement, numerics
 from mixer_jax.runtime.interrupt import InterruptRequest
@@ -207,8 +208,8 @@ def _write(result: Result, path: Path) -> None:
 
 def _describe_in_files(record: dict, workdir: Path, *, finished: bool) -> None:
     layout.write_json(workdir / layout.CONFIG, record["config"])
-    with layout.whole_file(layout.classes_file(workdir)) as file:
-        file.writelines(f"{name}\n" for name in record["class_names"])
+    with layout.whole_file(layout.classes_file(workdir), "wb") as file:
+        file.write(class_names.to_bytes(record["class_names"]))
     if not finished:  # one whose checkpoints were removed, to train anew, or that is extended
         (workdir / layout.RESULT).unlink(missing_ok=True)
 

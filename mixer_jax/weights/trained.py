@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from mixer_jax.config.paths import local_path
-from mixer_jax.data import imagenet, transforms
+from mixer_jax.data import class_names, imagenet, transforms
 from mixer_jax.data.decode import Decoding
-from mixer_jax.errors import ConfigError
+from mixer_jax.errors import ConfigError, readable
 from mixer_jax.steps.infer_steps import scale_pixels
 from mixer_jax.weights.load import from_config, load_weights
 from mixer_jax.weights.weights import Weights
@@ -155,10 +155,7 @@ def load_trained(source: str | Path) -> Trained:
 
 def read_class_names(file: Path, num_classes: int) -> list[str]:
     """Returns the lines of a file as the names of so many classes; raises a ConfigError if there are more or fewer."""
-    try:
-        names = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file} cannot be read: {error}") from error
+    names = class_names.read(file)
     if len(names) != num_classes:
-        raise ConfigError(f"{file} has {len(names)} lines; the model has {num_classes} classes")
+        raise ConfigError(f"{readable(file)} has {len(names)} lines; the model has {num_classes} classes")
     return names
