@@ -17,7 +17,6 @@ import sys
 from absl import flags
 
 from mixer_jax.config.paths import local_path
-from mixer_jax.errors import printable
 from mixer_jax.inference import predict
 from mixer_jax.weights import trained
 
