@@ -189,7 +189,7 @@ class TestInputs:
         )
         assert "train: 21 images" in process.stdout
         assert "left out: 1 images that cannot be decoded, such as train/star/broken.jpg" in process.stdout
-        assert "left out: 1 files that are no images, such as notes.txt" in process.stdout
+        assert "left out: 1 files that are passed over, such as notes.txt" in process.stdout
         assert "%|" not in process.stderr  # no progress bar in a log
         assert set(examples(tmp_path, "train")) == expected(images())
 
@@ -373,12 +373,24 @@ class TestRefused:
         ("files", "message"),
         [
             ({}, "holds no images"),
-            ({"a/notes.txt": b""}, "holds no images.*1 other files, such as a/notes.txt"),
-            ({"1.jpg": b"x"}, r"1.jpg lies in 0 folders; expected <split>/<class>/<image>"),
-            ({"a/1.jpg": b"x", "train/a/1.jpg": b"x"}, r"a/1.jpg lies in 1 folders; expected <split>/<class>/<image>"),
-            ({"a/b/c/1.jpg": b"x", "b/b/c/1.jpg": b"x"}, r"lies in 3 folders"),
+            (
+                {"a/notes.txt": b""},
+                "holds no images.*1 entry is passed over, such as a/notes.txt: its name is not that",
+            ),
+            ({"1.jpg": b"x"}, r"the images, such as 1.jpg, lie in no folder; expected <split>/<class>/<image>"),
+            (
+                {"a/1.jpg": b"x", "train/a/1.jpg": b"x", "train/b/2.jpg": b"x"},
+                r"a/1.jpg lies in 1 folder, and 2 others in 2 folders: move or remove it; expected <split>/<class>",
+            ),
+            (
+                {"train/a/1.jpg": b"x", "a/1.jpg": b"x", "b/2.jpg": b"x"},
+                r"train/a/1.jpg lies in 2 folders, and 2 others in 1 folder",
+            ),
+            (
+                {"a/b/c/1.jpg": b"x", "b/b/c/1.jpg": b"x"},
+                r"lie in 3 folders, of which it is not clear.* or .*--labels=",
+            ),
             ({"my-split/a/1.jpg": b"x", "b/a/1.jpg": b"x"}, "the split name 'my-split'"),
-            ({"a\nb/1.jpg": b"x"}, r"the class name 'a\\nb' is not printable"),
         ],
     )
     def test_folders_that_are_no_classes(self, tmp_path, files, message):
@@ -426,10 +438,6 @@ class TestRefused:
             for _ in range(2):
                 archive.add(tree / "star" / "0.jpg", "star/0.jpg")
         assert "star/0.jpg of split train twice" in error_of(tmp_path / "in.tar", tmp_path)
-
-    def test_a_link_to_nowhere(self, tree, tmp_path):
-        (tree / "star" / "lost.jpg").symlink_to("nowhere.jpg")
-        assert "star/lost.jpg cannot be read: No such file" in error_of(tree, tmp_path)
 
     def test_an_output_in_the_input(self, tree):
         assert f"--data_dir={tree / 'out'} lies in --source={tree}" in error_of(tree, tree / "out")

@@ -321,7 +321,7 @@ class TestTfds:
 
     def test_threads_read_what_was_written(self, data_dir):
         source = create("tfds:tiny_shapes", data_dir=data_dir)
-        reading = {"batch_size": 4, "threads": 4, "prefetch": 2}
+        reading = {"batch_size": 4, "threads": 4, "prefetch": 2, "undecodable": []}
         received = batches.eval_batches(
             source, lambda record: {"bytes": np.frombuffer(record["image"][:400], np.uint8)}, **reading
         )

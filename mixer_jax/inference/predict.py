@@ -59,10 +59,12 @@ def find_images(paths: list[str]) -> list[Path]:
     for path in (local_path("image", path) for path in paths):
         if os.path.isdir(path):
             found = folders.find(path)
-            if found.passed_over:
-                logger.warning("%s: %s", readable(path), folders.in_a_line(found.passed_over))
+            others = folders.in_a_line(found.passed_over) if found.passed_over else ""
             if not found.files:
-                raise ConfigError(f"{readable(path)} has no images; expected files ending in {', '.join(EXTENSIONS)}")
+                but = f" ({others})" if others else ""
+                raise ConfigError(f"{readable(path)} has no images{but}; expected {', '.join(EXTENSIONS)}")
+            if others:
+                logger.warning("%s: %s", readable(path), others)
             files += [path / name for name in found.files]
         elif os.path.isfile(path):
             files.append(path)

@@ -1,14 +1,19 @@
 """Prepares a data set: a folder or archive of images to a TFDS data set in ArrayRecord form, without TensorFlow."""
 
 import collections
+import hashlib
+import json
 import logging
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_info
 
-from mixer_jax.errors import ConfigError
-from mixer_jax.prepare import archives, shards
+from mixer_jax.config.paths import local_path
+from mixer_jax.data import class_names
+from mixer_jax.errors import ConfigError, readable
+from mixer_jax.prepare import archives, listing, shards, unpacking
+from mixer_jax.prepare import labels as label_files
 from mixer_jax.prepare.workspace import INFO, REPORT, WORK, check_space, finish, publish, workspace
 from mixer_jax.workdir.layout import write_json
 
@@ -19,7 +24,15 @@ _FORMAT = 1  # of the shards; a data set that another version of the project beg
 
 
 def prepare(
-    source: Path, *, name: str, data_dir: Path, split: str | None = None, shard_mb: float = 256, workers: int = 1
+    source: Path,
+    *,
+    name: str,
+    data_dir: Path,
+    split: str | None = None,
+    labels: Path | None = None,
+    class_order: str = class_names.BY_NAME,
+    shard_mb: float = 256,
+    workers: int = 1,
 ) -> tuple[Path, dict]:
     """Prepares a data set, or goes on with preparing it.
 
@@ -27,12 +40,15 @@ def prepare(
       source: a folder of images by class, an archive of one, or archives by class.
       name: name of the data set.
       data_dir: where TFDS data sets lie; it goes to data_dir/name/VERSION.
-      split: name of the split, for a source without split folders; see archives.list_examples.
+      split: name of the split, for a source without split folders; see listing.list_examples.
+      labels: file of the images' classes, as in labels.read; None: their folders are the classes.
+      class_order: in which order the classes are numbered, as in class_names.ordered.
       shard_mb: size of a shard, in MiB of encoded images.
       workers: number of processes.
 
     Returns:
-      The folder of the data set, and the report as in the file REPORT: "splits", "classes", "unreadable", "skipped".
+      The folder of the data set, and the report as in the file REPORT: "splits", "classes", "unreadable", "damaged",
+      "skipped".
 
     Raises:
       ConfigError: an argument or file is wrong, room is lacking, or another data set is in the place.
@@ -43,17 +59,29 @@ def prepare(
             raise ConfigError(f"--{flag}={value}; expected a positive number")
     if data_dir.resolve().is_relative_to(source.resolve()):
         raise ConfigError(f"--data_dir={data_dir} lies in --source={source}, and would be read; choose another folder")
-    files = archives.find_files(source)
-    plan = {
+    _check_target(data_dir)
+    files, passed_over = archives.find_files(source)
+    plan: dict[str, object] = {
         "format": _FORMAT,
         "source": str(source.resolve()),
-        "fingerprint": archives.fingerprint(archives.of_interest(files)),
+        "fingerprint": archives.fingerprint(files),
         "split": split,
         "shard_mb": shard_mb,
     }
+    table = None
+    if labels is not None:
+        table = label_files.read(labels)
+        plan["labels"] = _digest(table)
+    if class_order != class_names.BY_NAME:
+        plan["class_order"] = class_order
+        if class_order != class_names.NATURAL:  # what the file says, not where it lies
+            plan["class_order"] = _digest(class_names.read(local_path("--class_order", class_order)))
     with workspace(data_dir / name / VERSION, plan) as folder:
         if not (folder / INFO).exists():
-            _write(files, source, split, shard_mb, workers, folder, name)
+            images = _listed(files, passed_over, source, split, table, folder)
+            labelled = {example.label for example in images.examples}
+            classes = class_names.ordered(labelled, class_order, key="--class_order")
+            _write(images, classes, source, shard_mb, workers, folder, name)
         return folder, finish(folder)
 
 
@@ -68,33 +96,48 @@ def check_name(name: str) -> None:
         )
 
 
-def _write(files, source, split, shard_mb, workers, folder, name):
-    """Writes all but dataset_info.json."""
-    if source.is_file() and archives.is_compressed(files[0]):
+def _check_target(data_dir: Path) -> None:
+    """Raises a ConfigError for a folder whose name ArrayRecord's writer does not take."""
+    try:
+        str(data_dir.resolve()).encode()
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"--data_dir={readable(data_dir)} is no UTF-8; choose a folder of another name") from error
+
+
+def _digest(content: object) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _listed(files, passed_over, source, split, labels, folder) -> listing.Listing:
+    """Lists the images of the source, which is unpacked for that if need be."""
+    if source.is_file() and unpacking.is_compressed(files[0]):
         plain = folder / WORK / "unpacked.tar"
         if not plain.exists():
             # The shards need as much again; more exactly that is checked when the images are listed.
-            check_space(folder, 2 * archives.unpacked_size(files[0]))
+            check_space(folder, 2 * unpacking.unpacked_size(files[0]))
             logger.info("unpacking %s, for the time of the work, to %s", source, plain)
-        files = [archives.unpack(files[0], plain)]
+        files = [unpacking.unpack(files[0], plain)]
     logger.info("listing the images of %s", source)
-    listing = archives.list_examples(files, source=source, split=split)
-    classes = sorted({example.label for example in listing.examples})
-    planned = _plan_shards(listing.examples, classes, name, shard_mb)
+    return listing.list_examples(files, passed_over, source=source, split=split, labels=labels)
+
+
+def _write(images, classes, source, shard_mb, workers, folder, name):
+    """Writes all but dataset_info.json."""
+    planned = _plan_shards(images.examples, classes, name, shard_mb)
     tasks = [shard for of_split in planned.values() for shard in of_split]
     missing = shards.missing(tasks, folder)
     needed = sum(sum(example.size for example in shard.examples) + shards.room(len(shard)) for shard in missing)
     check_space(folder, needed)
     logger.info(
         "%s images of %s classes: %d of %d shards to be written",
-        *(f"{len(listing.examples):,}", f"{len(classes):,}", len(missing), len(tasks)),
+        *(f"{len(images.examples):,}", f"{len(classes):,}", len(missing), len(tasks)),
     )
     results = dict(zip((task.name for task in tasks), shards.write(tasks, folder, workers=workers), strict=True))
     by_split = {of: [results[shard.name] for shard in planned[of]] for of in planned}
     for of, written in by_split.items():
         if not any(result["examples"] for result in written):
             raise ConfigError(f"--source={source}: none of the images of split {of} can be decoded")
-    write_json(folder / REPORT, _report(listing, classes, by_split))
+    write_json(folder / REPORT, _report(images, classes, by_split))
     _write_metadata(folder, name, classes, by_split)
 
 
@@ -117,10 +160,10 @@ def _plan_shards(examples, classes, name, shard_mb):
     return planned
 
 
-def _report(listing, classes, by_split):
+def _report(images, classes, by_split):
     unreadable = {name: why for written in by_split.values() for result in written for name, why in result["left_out"]}
     counts = {label: dict.fromkeys(by_split, 0) for label in classes}
-    for example in listing.examples:
+    for example in images.examples:
         counts[example.label][example.split] += f"{example.split}/{example.name}" not in unreadable
     return {
         "splits": {
@@ -130,7 +173,10 @@ def _report(listing, classes, by_split):
         },
         "classes": counts,
         "unreadable": dict(sorted(unreadable.items())),
-        "skipped": listing.skipped,
+        "damaged": sorted(
+            name for written in by_split.values() for result in written for name in result.get("damaged", ())
+        ),
+        "skipped": images.skipped,
     }
 
 
@@ -140,7 +186,9 @@ def _write_metadata(folder, name, classes, by_split):
         name=name, version=tfds.core.Version(VERSION), data_dir=str(folder), module_name=""
     )
     info = tfds.core.DatasetInfo(
-        builder=identity, features=shards.features(names=classes), supervised_keys=("image", "label")
+        builder=identity,
+        features=shards.features(names=list(map(class_names.to_line, classes))),
+        supervised_keys=("image", "label"),
     )
     info.set_file_format("array_record")
     info.set_splits(

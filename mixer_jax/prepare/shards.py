@@ -22,7 +22,7 @@ from array_record.python import array_record_module
 from tensorflow_datasets.core import example_serializer
 from tqdm import tqdm
 
-from mixer_jax.data.decode import ImageError, as_rgb
+from mixer_jax.data.decode import ImageError, Picture
 from mixer_jax.errors import ConfigError
 from mixer_jax.prepare.archives import Example
 from mixer_jax.prepare.workspace import WORK
@@ -35,6 +35,12 @@ class LeftOut(NamedTuple):
     reason: str
 
 
+class Damaged(NamedTuple):
+    """An example that is in the data set, behind this, although libjpeg has guessed a part of it."""
+
+    name: str
+
+
 class Shard(Protocol):
     """A shard to be written."""
 
@@ -44,7 +50,7 @@ class Shard(Protocol):
 
     def __len__(self) -> int: ...
 
-    def records(self) -> Iterator[bytes | LeftOut]:
+    def records(self) -> Iterator[bytes | LeftOut | Damaged]:
         """Yields what the shard holds, and what it does not."""
 
 
@@ -57,6 +63,7 @@ class _Result(TypedDict):
     examples: int
     bytes: int
     left_out: list[LeftOut]
+    damaged: list[str]
 
 
 @dataclass(frozen=True)
@@ -71,17 +78,20 @@ class ImageShard:
         """Returns how many examples it has if all can be decoded."""
         return len(self.examples)
 
-    def records(self) -> Iterator[bytes | LeftOut]:
+    def records(self) -> Iterator[bytes | LeftOut | Damaged]:
         """Yields the records; what cannot be decoded is left out."""
         encoder = features(num_classes=max(self.labels) + 1)
         serializer = example_serializer.ExampleSerializer(encoder.get_serialized_info())
         for example, label in zip(self.examples, self.labels, strict=True):
             encoded = example.read()
+            picture = Picture(encoded)
             try:
-                as_rgb(encoded)
+                picture.rgb()
             except ImageError as error:
                 yield LeftOut(f"{example.split}/{example.name}", str(error))
                 continue
+            if picture.damaged:
+                yield Damaged(f"{example.split}/{example.name}")
             values = {"image": encoded, "label": label, "file_name": os.fsencode(example.name)}
             message = serializer.get_tf_example(encoder.encode_example(values))
             yield message.SerializeToString(deterministic=True)  # otherwise the order of the features may vary
@@ -117,7 +127,8 @@ def write(shards: Sequence[Shard], folder: Path, *, workers: int) -> list[dict]:
       workers: number of processes.
 
     Returns:
-      For each shard {"examples": number, "bytes": size of the records, "left_out": [[name, reason], ...]}.
+      For each shard {"examples": number, "bytes": size of the records, "left_out": [[name, reason], ...],
+      "damaged": [name, ...]}.
 
     Raises:
       ConfigError: the input cannot be read, or no room is left.
@@ -148,9 +159,12 @@ def _result_path(shard, folder):
 def _write_shard(shard: Shard, folder: Path, count: Callable[[int], object]) -> None:
     # Of two processes with the same shard, such as one whose parent was killed, each has a file of its own.
     temporary = folder / WORK / f"{shard.name}.{os.getpid()}.part"
-    result: _Result = {"examples": 0, "bytes": 0, "left_out": []}
+    result: _Result = {"examples": 0, "bytes": 0, "left_out": [], "damaged": []}
     with _writer(temporary) as writer:
         for record in shard.records():
+            if isinstance(record, Damaged):
+                result["damaged"].append(record.name)
+                continue
             if isinstance(record, LeftOut):
                 result["left_out"].append(record)
             else:

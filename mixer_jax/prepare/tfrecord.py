@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from mixer_jax.errors import ConfigError
+from mixer_jax.errors import ConfigError, in_short, readable
 from mixer_jax.prepare import archives, shards
 from mixer_jax.prepare.workspace import INFO, REPORT, WORK, check_space, finish, publish, workspace
+from mixer_jax.workdir import reading
 from mixer_jax.workdir.layout import write_json
 
 
@@ -57,15 +58,20 @@ def convert(source: Path, *, name: str, data_dir: Path, workers: int = 1) -> tup
     Returns:
       The folder of the data set, and a report with "splits".
     """
-    info = json.loads((source / INFO).read_text())
+    try:
+        info = reading.read_object(source / INFO)
+        planned_splits = [(split["name"], split) for split in info["splits"]]
+        version = info["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"--source: {readable(source / INFO)} is damaged ({in_short(error)})") from error
     if name != info["name"]:
         raise ConfigError(f"--name={name}: a data set that is converted keeps its name; expected {info['name']}")
     if workers < 1:
         raise ConfigError(f"--workers={workers}; expected a positive number")
-    planned = {split["name"]: _shards(source, info, split) for split in info["splits"]}
-    files = [file for file in archives.find_files(source) if "/" not in file.name]
+    planned = {split_name: _shards(source, info, split) for split_name, split in planned_splits}
+    files = [archives.stated(path.name, str(path)) for path in sorted(source.iterdir()) if path.is_file()]
     plan = {"format": 1, "source": str(source.resolve()), "fingerprint": archives.fingerprint(files)}
-    with workspace(data_dir.joinpath(name, info.get("configName", ""), info["version"]), plan) as folder:
+    with workspace(data_dir.joinpath(name, info.get("configName", ""), version), plan) as folder:
         if not (folder / INFO).exists():
             _write(planned, info, source, folder, workers)
         return folder, finish(folder)

@@ -5,13 +5,13 @@ being prepared, so that the same command goes on with it and another one is refu
 """
 
 import contextlib
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from mixer_jax.config.compare import differences
-from mixer_jax.errors import ConfigError
+from mixer_jax.errors import ConfigError, in_short, readable
+from mixer_jax.workdir import reading
 from mixer_jax.workdir.layout import LOCK, write_json
 from mixer_jax.workdir.lock import only_process
 
@@ -29,10 +29,13 @@ def workspace(folder: Path, plan: dict) -> Iterator[Path]:
     path = folder / PLAN
     if (folder / INFO).exists() and not path.exists():
         raise ConfigError(f"{folder} holds a data set from elsewhere; choose another --name or --data_dir")
-    (folder / WORK).mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / WORK).mkdir(parents=True, exist_ok=True)
+    except OSError as error:  # such as a file in the place of a folder
+        raise ConfigError(f"--data_dir: {readable(folder)} cannot be made: {error.strerror}") from error
     with only_process(folder / WORK / LOCK, f"{folder}, which another process is preparing,"):
         if path.exists():
-            _check_plan(json.loads(path.read_text()), plan, folder)
+            _check_plan(_read(path), plan, folder)
         else:
             write_json(path, plan)
         try:
@@ -81,4 +84,13 @@ def publish(metadata: Path, folder: Path) -> None:
 def finish(folder: Path) -> dict:
     """Removes what was only needed for the work, and returns the report."""
     shutil.rmtree(folder / WORK, ignore_errors=True)
-    return json.loads((folder / REPORT).read_text())
+    return _read(folder / REPORT)
+
+
+def _read(path: Path) -> dict:
+    try:
+        return reading.read_object(path)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{readable(path)} is damaged ({in_short(error)}); delete the folder, and prepare the data set again"
+        ) from error
