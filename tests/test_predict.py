@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import pathlib
 import re
 import subprocess
@@ -14,7 +15,9 @@ import numpy as np
 import pytest
 
 from mixer_jax.data import imagenet, transforms
+from mixer_jax.errors import ConfigError
 from mixer_jax.evaluators import predictions
+from mixer_jax.inference import predict
 from mixer_jax.models import registry
 from mixer_jax.steps.infer_steps import make_predict_step
 from mixer_jax.weights.trained import load_trained
@@ -156,3 +159,22 @@ def test_where_no_image_can_be_read_the_command_fails(files):
     done = command("predict", f"--checkpoint={files}/weights.npz", files / "images" / "broken.jpg")
     assert done.returncode == 1
     assert "broken.jpg: cannot decode" in done.stderr
+
+
+def test_of_an_odd_folder_the_images_are_found(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(predict.logger, "propagate", True)  # a command's logging may have turned it off
+    odd = tmp_path / "odd"
+    for name in ("a.jpg", "more/b.png", "__MACOSX/._a.jpg", "more/Thumbs.db", "more/@eaDir/b.png", ".c.jpg"):
+        (odd / name).parent.mkdir(parents=True, exist_ok=True)
+        (odd / name).write_bytes(b"")
+    (odd / "more" / "loop").symlink_to("..")
+    (odd / "lost.jpg").symlink_to("nowhere.jpg")
+    os.mkfifo(odd / "pipe.jpg")
+    found = predict.find_images([str(odd)])
+    assert [str(path.relative_to(odd)) for path in found] == ["a.jpg", "more/b.png"]
+    assert caplog.messages == [
+        f"{odd}: 7 entries are passed over, such as .c.jpg: its name begins with a dot",
+    ]
+    for name, said in {"pipe.jpg": "is no file that can be read", "lost.jpg": "there is no such file"}.items():
+        with pytest.raises(ConfigError, match=f"{name}: {said}"):
+            predict.find_images([str(odd / name)])

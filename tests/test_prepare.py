@@ -13,8 +13,6 @@ import tarfile
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
@@ -25,74 +23,22 @@ from mixer_jax.data import sources
 from mixer_jax.errors import ConfigError
 from mixer_jax.prepare import images as prepare
 from mixer_jax.prepare import tfrecord
+from tests.prepared import (
+    CLASSES,
+    SMALL,
+    by_class,
+    encoded,
+    error_of,
+    examples,
+    expected,
+    images,
+    run,
+    shard_bytes,
+    write_files,
+    write_tar,
+)
 
 ROOT = Path(__file__).parents[1]
-CLASSES = ["circle", "square", "star"]
-SMALL = 0.002  # MiB a shard: several shards of the few images here
-
-
-def encoded(index, extension=".jpg"):
-    """The bytes of an image file with noise that depends on the index."""
-    noise = np.random.default_rng(index).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return cv2.imencode(extension, noise)[1].tobytes()
-
-
-def images(seed=0):
-    """{class/file: bytes} of seven images of each class."""
-    extensions = [".jpg", ".JPEG", ".png"]
-    return {
-        f"{label}/{index}{extensions[index % 3]}": encoded(seed + 10 * number + index, extensions[index % 3].lower())
-        for number, label in enumerate(CLASSES)
-        for index in range(7)
-    }
-
-
-def write_files(folder, files):
-    for name, content in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    return folder
-
-
-def write_tar(path, folder, around=""):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w:gz" if path.suffix.endswith("gz") else "w") as archive:
-        archive.add(folder, arcname=around or ".")
-    return path
-
-
-def by_class(folder, target):
-    """A folder of one archive for each class."""
-    for label in CLASSES:
-        write_tar(target / f"{label}.tar", folder / label)
-    return target
-
-
-def run(source, data_dir, name="shapes", **arguments):
-    return prepare.prepare(Path(source), name=name, data_dir=Path(data_dir), **({"shard_mb": SMALL} | arguments))[1]
-
-
-def shard_bytes(data_dir, name="shapes"):
-    """{file: bytes} of all shards and of what TFDS reads, which must not depend on how it came about."""
-    folder = Path(data_dir) / name / prepare.VERSION
-    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith("prepare_")}
-
-
-def examples(data_dir, split, name="shapes"):
-    """[(file_name, label, bytes)] as TFDS reads them."""
-    builder = tfds.builder_from_directory(str(Path(data_dir) / name / prepare.VERSION))
-    records = builder.as_data_source(split, decoders={"image": tfds.decode.SkipDecoding()})
-    return [(record["file_name"].decode(), int(record["label"]), record["image"]) for record in records]
-
-
-def expected(files):
-    return {(name, CLASSES.index(name.split("/")[0]), content) for name, content in files.items()}
-
-
-def error_of(*arguments, **more):
-    with pytest.raises(ConfigError) as caught:
-        run(*arguments, **more)
-    return str(caught.value)
 
 
 @pytest.fixture
@@ -189,7 +135,10 @@ class TestInputs:
         )
         assert "train: 21 images" in process.stdout
         assert "left out: 1 images that cannot be decoded, such as train/star/broken.jpg" in process.stdout
-        assert "left out: 1 files that are passed over, such as notes.txt" in process.stdout
+        assert (
+            "1 entry is passed over, such as notes.txt: its name is not that of an image; all in prepare_report.json"
+            in process.stdout
+        )
         assert "%|" not in process.stderr  # no progress bar in a log
         assert set(examples(tmp_path, "train")) == expected(images())
 
@@ -242,7 +191,8 @@ def killing(function):
 os.fsync = killing(os.fsync)
 for name in ("replace", "rename"):
     setattr(pathlib.Path, name, killing(getattr(pathlib.Path, name)))
-prepare.prepare(source, name="shapes", data_dir=data_dir, shard_mb=float(sys.argv[4]))
+options = prepare.Options(shard_mb=float(sys.argv[4]))
+prepare.prepare(source, name="shapes", data_dir=data_dir, options=options)
 """
 
 
@@ -272,7 +222,7 @@ class TestStopped:
         command = (
             f"from pathlib import Path; from mixer_jax.prepare import images; images.prepare(Path({str(source)!r}), "
         )
-        command += f"name='shapes', data_dir=Path({str(tmp_path)!r}), shard_mb=0.02, workers=2)"
+        command += f"name='shapes', data_dir=Path({str(tmp_path)!r}), options=images.Options(shard_mb=0.02), workers=2)"
         process = subprocess.Popen([sys.executable, "-c", command], cwd=ROOT, stderr=subprocess.DEVNULL)
         folder = tmp_path / "shapes" / prepare.VERSION
         while process.poll() is None and len(list(folder.glob("*array_record*"))) < 3:
@@ -373,23 +323,21 @@ class TestRefused:
         ("files", "message"),
         [
             ({}, "holds no images"),
+            ({"a/notes.txt": b""}, "holds no images.*1 entry is passed over, such as a/notes.txt"),
             (
-                {"a/notes.txt": b""},
-                "holds no images.*1 entry is passed over, such as a/notes.txt: its name is not that",
-            ),
-            ({"1.jpg": b"x"}, r"the images, such as 1.jpg, lie in no folder; expected <split>/<class>/<image>"),
-            (
-                {"a/1.jpg": b"x", "train/a/1.jpg": b"x", "train/b/2.jpg": b"x"},
-                r"a/1.jpg lies in 1 folder, and 2 others in 2 folders: move or remove it; expected <split>/<class>",
+                {"1.jpg": b"x"},
+                "images, such as 1.jpg, lie in 0 folders; .*; --labels=<file of path,label> reads any other$",
             ),
             (
-                {"train/a/1.jpg": b"x", "a/1.jpg": b"x", "b/2.jpg": b"x"},
-                r"train/a/1.jpg lies in 2 folders, and 2 others in 1 folder",
+                {"a/1.jpg": b"x", "train/a/1.jpg": b"x"},
+                "1 of 2 images, such as a/1.jpg, do not lie in 2 folders as the others do",
             ),
+            ({"a/b/c/1.jpg": b"x", "b/b/c/1.jpg": b"x"}, "lie in 3 folders.*--labels.*such as --source=.*/in/a/b$"),
             (
-                {"a/b/c/1.jpg": b"x", "b/b/c/1.jpg": b"x"},
-                r"lie in 3 folders, of which it is not clear.* or .*--labels=",
+                {"train/a/b/1.jpg": b"x", "train/c/d/1.jpg": b"x"},
+                "lie in 3 folders.*--labels.* --source=.*/in/train/a$",
             ),
+            ({"a/images/1.jpg": b"x", "b/images/1.jpg": b"x"}, "folders called images alone.*Tiny ImageNet"),
             ({"my-split/a/1.jpg": b"x", "b/a/1.jpg": b"x"}, "the split name 'my-split'"),
         ],
     )

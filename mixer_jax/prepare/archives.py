@@ -1,110 +1,165 @@
-"""The files of a source, and the members of its tar archives as ranges of bytes of the files that they lie in.
+"""Archives: a plain tar is read where it lies, and all other forms are unpacked once, to a plain tar.
 
-Nothing is extracted: an image is a range of bytes of a file on disk, be it an image file, a member of a tar archive or
-a member of a tar archive in one.
+Archives may lie in a tar, one for each class. Those must be plain ones, too.
 """
 
-import hashlib
+import bz2
+import gzip
+import lzma
 import os
 import re
+import shutil
+import stat
 import tarfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
+
+from tqdm import tqdm
 
 from mixer_jax.data import folders
-from mixer_jax.data.decode import EXTENSIONS
-from mixer_jax.errors import ConfigError, readable
+from mixer_jax.errors import ConfigError, in_short, readable
 
-ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".zip")
-_ENDING = re.compile("|".join(f"{re.escape(ending)}$" for ending in ARCHIVES), re.IGNORECASE)
-LAYOUTS = (
-    "expected <split>/<class>/<image>, <class>/<image>, one tar archive of images for each class, or "
-    "--labels=<file of path,label>"
-)
+ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
+_FORMS = {rb"\x1f\x8b": "gz", rb"BZh[1-9]1AY&SY": "bz2", rb"\xfd7zXZ\0": "xz", rb"PK(\x03\x04|\x05\x06)": "zip"}
+_OPENERS: dict[str | None, Callable[[IO[bytes]], Any]] = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
 
 
-class File(NamedTuple):
-    """A file of the input: an image, or an archive."""
+class Member(NamedTuple):
+    """What an archive holds under a name.
 
-    name: str  # relative to the source, with /
-    path: str
-    size: int
-    modified: int  # nanoseconds
+    Attributes:
+      name: relative, with /; in an inner archive it begins with the name of that, without its ending.
+      offset: where its bytes begin in the outermost file.
+      size: how many they are.
+      inner: whether it lies in an archive in the archive.
+      reason: why it holds no data, or None.
+    """
 
-
-class Example(NamedTuple):
-    """An encoded image: `size` bytes of the file `path` from `offset` on."""
-
-    split: str
-    label: str
-    file: str
-    path: str
+    name: str
     offset: int
     size: int
-
-    @property
-    def name(self) -> str:
-        """What TFDS calls file_name: the class and the name of the image's file."""
-        return f"{self.label}/{self.file}"
-
-    def read(self) -> bytes:
-        """Returns the encoded image."""
-        with open(self.path, "rb") as file:
-            file.seek(self.offset)
-            encoded = file.read(self.size)
-        if len(encoded) != self.size:
-            raise ConfigError(
-                f"--source: {readable(self.path)} has become shorter since it was listed; it must not change"
-            )
-        return encoded
-
-
-def find_files(source: Path) -> tuple[list[File], dict[str, str]]:
-    """Returns the files of a source in the order of their names, and what else lies there: name -> why it is left out.
-
-    Args:
-      source: an archive, which is the one file, or a folder, of which it is the images and archives below it.
-
-    Raises:
-      ConfigError: there is nothing, or nothing that can be read.
-    """
-    if source.is_file():
-        return [stated(source.name, str(source))], {}
-    if not source.is_dir():
-        what = "is no file or folder" if os.path.lexists(source) else "there is no such file or folder"
-        raise ConfigError(f"--source={readable(source)}: {what}")
-    found = folders.find(source, (*EXTENSIONS, *ARCHIVES))
-    return sorted(stated(name, os.path.join(source, name)) for name in found.files), found.passed_over
-
-
-def stated(name: str, path: str) -> File:
-    """Returns a file with its size and time; raises a ConfigError if it cannot be read."""
-    try:
-        stat = os.stat(path)
-    except OSError as error:
-        raise ConfigError(f"--source: {readable(path)} cannot be read: {error.strerror}; mend or remove it") from error
-    return File(name, path, stat.st_size, stat.st_mtime_ns)
-
-
-def fingerprint(files: list[File]) -> str:
-    """Returns a hash of the names, sizes and times of files."""
-    lines = (os.fsencode(f"{file.name}\0{file.size}\0{file.modified}\n") for file in files)
-    return hashlib.sha256(b"".join(lines)).hexdigest()
+    inner: bool
+    reason: str | None
 
 
 def is_archive(name: str) -> bool:
-    """Whether a name is that of an archive."""
-    return folders.why_left_out(name, ARCHIVES) is None
+    """Whether a file is an archive by its name, and is not left out for it."""
+    return folders.why_left_out(name, ENDINGS) is None
 
 
-def class_of(archive: str) -> str:
-    """Returns the class whose images an archive of this name holds."""
-    return _ENDING.sub("", archive)
+def class_of(name: str) -> str:
+    """Returns the name of an archive without its ending: the class of the images in it."""
+    return re.sub("(" + "|".join(map(re.escape, ENDINGS)) + ")$", "", name, flags=re.IGNORECASE)
 
 
-def members(opened, title, start=0) -> Iterator[tuple[str, int, int | None, bool]]:
-    """Yields (name, offset in the outermost file, size or None, in an inner archive?) of the files of an archive."""
+def form(path: str | Path) -> str | None:
+    """Returns how a file is packed, whatever its name says: "gz", "bz2", "xz" or "zip"; None if it is none of these.
+
+    Raises:
+      ConfigError: it cannot be read.
+    """
+    try:
+        with open(path, "rb") as opened:
+            start = opened.read(10)
+    except OSError as error:
+        raise ConfigError(f"--source: {readable(path)} cannot be read: {error.strerror}") from error
+    return next((name for magic, name in _FORMS.items() if re.match(magic, start)), None)
+
+
+def unpacked_size(path: str | Path) -> int:
+    """Estimates how many bytes a packed archive holds, never less than what it has itself.
+
+    That of a zip is exact, and of gzip below 4 GiB. The others do not say it; but images hardly become smaller.
+    """
+    size = os.path.getsize(path)
+    if form(path) == "zip":
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return max(size, sum(info.file_size + 3 * tarfile.BLOCKSIZE for info in archive.infolist()))
+        except Exception as error:  # of damaged files, zipfile raises many types
+            raise _damaged(path, error) from error
+    if form(path) == "gz":
+        with open(path, "rb") as opened:
+            opened.seek(max(0, size - 4))
+            modulo = int.from_bytes(opened.read(4), "little")
+        # gzip keeps the size modulo 4 GiB: the first such size that is not below that of the compressed file.
+        return modulo + -(-max(0, size - modulo) // 2**32) * 2**32
+    return size
+
+
+def unpack(path: str | Path, target: Path) -> None:
+    """Unpacks an archive to a plain tar, in one pass; one that is there already is taken as it is.
+
+    Raises:
+      ConfigError: it is damaged or encrypted, or there is no room.
+    """
+    if target.exists():
+        return
+    temporary = target.with_suffix(".part")
+    packing = form(path)
+    try:
+        with (
+            open(path, "rb") as packed,
+            tqdm.wrapattr(
+                packed, "read", total=os.path.getsize(path), desc="unpack", disable=None, dynamic_ncols=True
+            ) as seen,
+            open(temporary, "wb") as plain,
+        ):
+            if packing == "zip":
+                _copy_zip(seen, plain)
+            else:
+                with _OPENERS[packing](seen) as unpacking:
+                    shutil.copyfileobj(unpacking, plain, 1 << 20)
+            plain.flush()
+            os.fsync(plain.fileno())
+    except ConfigError:
+        raise
+    except Exception as error:  # of damaged files, the libraries raise many types
+        if isinstance(error, OSError) and error.errno is not None:  # such as no room
+            reason = f"unpacking --source={readable(path)} to {readable(target.parent)} has stopped: {error.strerror}"
+            raise ConfigError(reason) from error
+        raise _damaged(path, error) from error
+    temporary.rename(target)
+
+
+def _damaged(path, error):
+    return ConfigError(f"--source={readable(path)} is cut short or damaged: {in_short(error)}; fetch it again")
+
+
+def _copy_zip(packed: IO[bytes], plain: IO[bytes]) -> None:
+    with zipfile.ZipFile(packed) as archive, tarfile.open(fileobj=plain, mode="w") as tar:
+        for info in archive.infolist():
+            if info.flag_bits & 1:
+                raise ConfigError(
+                    f"--source: {readable(info.filename)} in {readable(packed.name)} is encrypted; unpack the archive"
+                )
+            if info.is_dir():
+                continue
+            member = tarfile.TarInfo(info.filename)
+            if stat.S_ISLNK(info.external_attr >> 16):
+                member.type = tarfile.SYMTYPE
+                tar.addfile(member)
+                continue
+            member.size = info.file_size
+            with archive.open(info) as opened:
+                tar.addfile(member, opened)
+                opened.read(1)  # past the last byte the sum of all is checked
+
+
+def members(opened: IO[bytes], title: str, layouts: str, start: int = 0) -> Iterator[Member]:
+    """Yields what a plain tar archive holds, without its folders.
+
+    Args:
+      opened: the archive.
+      title: what messages call it.
+      layouts: what messages say that a source should be.
+      start: where it begins in the outermost file.
+
+    Raises:
+      ConfigError: it is no tar archive, cut short or damaged, or an archive in it is compressed.
+    """
     try:
         with tarfile.open(fileobj=opened, mode="r:") as archive:
             while (member := archive.next()) is not None:
@@ -113,14 +168,18 @@ def members(opened, title, start=0) -> Iterator[tuple[str, int, int | None, bool
                 name = os.path.normpath(member.name).lstrip("/").replace(os.sep, "/")
                 if member.isreg() and is_archive(name):
                     if not name.lower().endswith(".tar"):
-                        raise ConfigError(f"{title}: {name} in it is compressed; unpack the archives of classes first")
-                    inner = members(archive.extractfile(member), f"{title}: {name}", start + member.offset_data)
-                    yield from ((f"{class_of(name)}/{file}", at, size, True) for file, at, size, _ in inner)
+                        raise ConfigError(f"{title}: {readable(name)} in it is compressed; unpack the archives first")
+                    inner = archive.extractfile(member)
+                    assert inner is not None  # it is a regular file
+                    inside = members(inner, f"{title}: {readable(name)}", layouts, start + member.offset_data)
+                    yield from (of._replace(name=f"{class_of(name)}/{of.name}", inner=True) for of in inside)
                 elif not member.isdir():
-                    yield name, start + member.offset_data, member.size if member.isreg() else None, False
+                    link = "it is a link in an archive" if member.issym() or member.islnk() else "it is no file of data"
+                    reason = None if member.isreg() else link
+                    yield Member(name, start + member.offset_data, member.size, False, reason)
             # tarfile takes a damaged header for the end, and what follows would be lost without a word.
             opened.seek(archive.offset)
             if any(opened.read(tarfile.BLOCKSIZE)) or opened.tell() != archive.offset + tarfile.BLOCKSIZE:
                 raise ConfigError(f"--source: {title} is cut short or damaged at byte {archive.offset} of it")
     except tarfile.TarError as error:
-        raise ConfigError(f"--source: {title} cannot be read as a tar archive: {error}; {LAYOUTS}") from error
+        raise ConfigError(f"--source: {title} cannot be read as an archive: {error}; {layouts}") from error

@@ -1,20 +1,20 @@
 """Prepares a data set: a folder or archive of images to a TFDS data set in ArrayRecord form, without TensorFlow."""
 
 import collections
+import dataclasses
 import hashlib
-import json
 import logging
+import os
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_info
 
-from mixer_jax.config.paths import local_path
 from mixer_jax.data import class_names
-from mixer_jax.errors import ConfigError, readable
-from mixer_jax.prepare import archives, listing, shards, unpacking
-from mixer_jax.prepare import labels as label_files
+from mixer_jax.errors import ConfigError, readable, shown
+from mixer_jax.prepare import archives, listing, shards
 from mixer_jax.prepare.workspace import INFO, REPORT, WORK, check_space, finish, publish, workspace
+from mixer_jax.workdir import reading
 from mixer_jax.workdir.layout import write_json
 
 logger = logging.getLogger("mixer_jax")
@@ -23,16 +23,25 @@ VERSION = "1.0.0"
 _FORMAT = 1  # of the shards; a data set that another version of the project began is not gone on with
 
 
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What a data set depends on beside its source.
+
+    Attributes:
+      split: name of the split, for a source without split folders; see listing.list_examples.
+      labels: a file that says the classes of images, as in labels.read; None: the folders do.
+      class_order: in which order classes are numbered, as in class_names.ordered.
+      shard_mb: size of a shard, in MiB of encoded images.
+    """
+
+    split: str | None = None
+    labels: Path | None = None
+    class_order: str = class_names.BY_NAME
+    shard_mb: float = 256
+
+
 def prepare(
-    source: Path,
-    *,
-    name: str,
-    data_dir: Path,
-    split: str | None = None,
-    labels: Path | None = None,
-    class_order: str = class_names.BY_NAME,
-    shard_mb: float = 256,
-    workers: int = 1,
+    source: Path, *, name: str, data_dir: Path, options: Options = Options(), workers: int = 1
 ) -> tuple[Path, dict]:
     """Prepares a data set, or goes on with preparing it.
 
@@ -40,10 +49,7 @@ def prepare(
       source: a folder of images by class, an archive of one, or archives by class.
       name: name of the data set.
       data_dir: where TFDS data sets lie; it goes to data_dir/name/VERSION.
-      split: name of the split, for a source without split folders; see listing.list_examples.
-      labels: file of the images' classes, as in labels.read; None: their folders are the classes.
-      class_order: in which order the classes are numbered, as in class_names.ordered.
-      shard_mb: size of a shard, in MiB of encoded images.
+      options: how.
       workers: number of processes.
 
     Returns:
@@ -54,41 +60,32 @@ def prepare(
       ConfigError: an argument or file is wrong, room is lacking, or another data set is in the place.
     """
     check_name(name)
-    for flag, value in (("shard_mb", shard_mb), ("workers", workers)):
+    for flag, value in (("shard_mb", options.shard_mb), ("workers", workers)):
         if not value > 0:  # also NaN
             raise ConfigError(f"--{flag}={value}; expected a positive number")
-    if data_dir.resolve().is_relative_to(source.resolve()):
-        raise ConfigError(f"--data_dir={data_dir} lies in --source={source}, and would be read; choose another folder")
-    _check_target(data_dir)
-    files, passed_over = archives.find_files(source)
-    plan: dict[str, object] = {
+    if Path(os.path.realpath(data_dir)).is_relative_to(os.path.realpath(source)):
+        raise ConfigError(
+            f"--data_dir={readable(data_dir)} lies in --source={readable(source)}, and would be read; choose another"
+        )
+    files, skipped = listing.find_files(source)
+    plan = {
         "format": _FORMAT,
-        "source": str(source.resolve()),
-        "fingerprint": archives.fingerprint(files),
-        "split": split,
-        "shard_mb": shard_mb,
+        "source": os.path.realpath(source),
+        "fingerprint": listing.fingerprint(files),
+        "split": options.split,
+        "shard_mb": options.shard_mb,
+        **_files_of(options),
     }
-    table = None
-    if labels is not None:
-        table = label_files.read(labels)
-        plan["labels"] = _digest(table)
-    if class_order != class_names.BY_NAME:
-        plan["class_order"] = class_order
-        if class_order != class_names.NATURAL:  # what the file says, not where it lies
-            plan["class_order"] = _digest(class_names.read(local_path("--class_order", class_order)))
     with workspace(data_dir / name / VERSION, plan) as folder:
         if not (folder / INFO).exists():
-            images = _listed(files, passed_over, source, split, table, folder)
-            labelled = {example.label for example in images.examples}
-            classes = class_names.ordered(labelled, class_order, key="--class_order")
-            _write(images, classes, source, shard_mb, workers, folder, name)
+            _write(files, skipped, source, options, workers, folder, name)
         return folder, finish(folder)
 
 
 def check_name(name: str) -> None:
     """Raises a ConfigError for a name under which TFDS would not find the data set."""
     if not (name.isascii() and name.isidentifier() and not name.startswith("_")):
-        raise ConfigError(f"--name={name!r}: TFDS takes letters, digits and _, a letter first, such as my_images")
+        raise ConfigError(f"--name={shown(name)}: TFDS takes letters, digits and _, a letter first, such as my_images")
     if name in tfds.list_builders(with_community_datasets=False):
         raise ConfigError(
             f"--name={name!r} is a data set that TFDS itself knows, and it would look for its own version of it; "
@@ -96,48 +93,53 @@ def check_name(name: str) -> None:
         )
 
 
-def _check_target(data_dir: Path) -> None:
-    """Raises a ConfigError for a folder whose name ArrayRecord's writer does not take."""
+def _files_of(options):
+    """Returns what a plan records of options that may be files: of those, the content, wherever they lie."""
+    order = options.class_order
+    if order not in (class_names.BY_NAME, class_names.NATURAL):
+        order = _by_sum(class_names.to_bytes(class_names.ordered([], order, key="--class_order")))
+    if options.labels is None:
+        return {"class_order": order, "labels": None}
     try:
-        str(data_dir.resolve()).encode()
-    except UnicodeEncodeError as error:
-        raise ConfigError(f"--data_dir={readable(data_dir)} is no UTF-8; choose a folder of another name") from error
+        return {"class_order": order, "labels": _by_sum(reading.read_bytes(options.labels))}
+    except OSError as error:
+        raise ConfigError(f"--labels={readable(options.labels)} cannot be read: {error.strerror}") from error
 
 
-def _digest(content: object) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+def _by_sum(content):
+    return f"a file of SHA-256 {hashlib.sha256(content).hexdigest()[:16]}"
 
 
-def _listed(files, passed_over, source, split, labels, folder) -> listing.Listing:
-    """Lists the images of the source, which is unpacked for that if need be."""
-    if source.is_file() and unpacking.is_compressed(files[0]):
+def _write(files, skipped, source, options, workers, folder, name):
+    """Writes all that a data set is."""
+    if source.is_file() and archives.form(source):
         plain = folder / WORK / "unpacked.tar"
         if not plain.exists():
             # The shards need as much again; more exactly that is checked when the images are listed.
-            check_space(folder, 2 * unpacking.unpacked_size(files[0]))
-            logger.info("unpacking %s, for the time of the work, to %s", source, plain)
-        files = [unpacking.unpack(files[0], plain)]
-    logger.info("listing the images of %s", source)
-    return listing.list_examples(files, passed_over, source=source, split=split, labels=labels)
-
-
-def _write(images, classes, source, shard_mb, workers, folder, name):
-    """Writes all but dataset_info.json."""
-    planned = _plan_shards(images.examples, classes, name, shard_mb)
+            check_space(folder, 2 * archives.unpacked_size(source))
+            logger.info("unpacking %s, for the time of the work, to %s", readable(source), readable(plain))
+        archives.unpack(source, plain)
+        files = [listing.stated(files[0].name, str(plain))]
+    logger.info("listing the images of %s", readable(source))
+    listed = listing.list_examples(files, skipped, source=source, split=options.split, labels_file=options.labels)
+    classes = class_names.ordered(
+        {example.label for example in listed.examples}, options.class_order, key="--class_order"
+    )
+    planned = _plan_shards(listed.examples, classes, name, options.shard_mb)
     tasks = [shard for of_split in planned.values() for shard in of_split]
     missing = shards.missing(tasks, folder)
     needed = sum(sum(example.size for example in shard.examples) + shards.room(len(shard)) for shard in missing)
     check_space(folder, needed)
     logger.info(
         "%s images of %s classes: %d of %d shards to be written",
-        *(f"{len(images.examples):,}", f"{len(classes):,}", len(missing), len(tasks)),
+        *(f"{len(listed.examples):,}", f"{len(classes):,}", len(missing), len(tasks)),
     )
     results = dict(zip((task.name for task in tasks), shards.write(tasks, folder, workers=workers), strict=True))
     by_split = {of: [results[shard.name] for shard in planned[of]] for of in planned}
     for of, written in by_split.items():
         if not any(result["examples"] for result in written):
-            raise ConfigError(f"--source={source}: none of the images of split {of} can be decoded")
-    write_json(folder / REPORT, _report(images, classes, by_split))
+            raise ConfigError(f"--source={readable(source)}: none of the images of split {of} can be decoded")
+    write_json(folder / REPORT, _report(listed, classes, by_split))
     _write_metadata(folder, name, classes, by_split)
 
 
@@ -160,10 +162,10 @@ def _plan_shards(examples, classes, name, shard_mb):
     return planned
 
 
-def _report(images, classes, by_split):
+def _report(listed, classes, by_split):
     unreadable = {name: why for written in by_split.values() for result in written for name, why in result["left_out"]}
     counts = {label: dict.fromkeys(by_split, 0) for label in classes}
-    for example in images.examples:
+    for example in listed.examples:
         counts[example.label][example.split] += f"{example.split}/{example.name}" not in unreadable
     return {
         "splits": {
@@ -173,10 +175,8 @@ def _report(images, classes, by_split):
         },
         "classes": counts,
         "unreadable": dict(sorted(unreadable.items())),
-        "damaged": sorted(
-            name for written in by_split.values() for result in written for name in result.get("damaged", ())
-        ),
-        "skipped": images.skipped,
+        "damaged": sorted(name for written in by_split.values() for result in written for name in result["damaged"]),
+        "skipped": listed.skipped,
     }
 
 
@@ -185,10 +185,9 @@ def _write_metadata(folder, name, classes, by_split):
     identity = dataset_info.DatasetIdentity(
         name=name, version=tfds.core.Version(VERSION), data_dir=str(folder), module_name=""
     )
+    names = list(map(class_names.to_line, classes))  # TFDS writes them one a line, and strips what it reads
     info = tfds.core.DatasetInfo(
-        builder=identity,
-        features=shards.features(names=list(map(class_names.to_line, classes))),
-        supervised_keys=("image", "label"),
+        builder=identity, features=shards.features(names=names), supervised_keys=("image", "label")
     )
     info.set_file_format("array_record")
     info.set_splits(

@@ -1,87 +1,132 @@
-"""Labels of images from a file: `--labels`, and the annotations of Tiny ImageNet."""
+"""Files that say of which class each image is, where the folders do not."""
 
 import csv
 import io
-import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
-from mixer_jax.data import folders
-from mixer_jax.errors import ConfigError, cut, readable
+from mixer_jax.errors import ConfigError, in_short, readable, shown
+from mixer_jax.workdir import reading
 
-_PATHS = ("path", "file", "filename", "file_name", "image", "imageid", "image_id", "id")
-_LABELS = ("label", "class", "predictionstring")
-_EXPECTED = "expected a CSV file of path,label, or a line of JSON for each image, such as {path: ..., label: ...}"
-_MOST_BYTES = 2**32
+_EXPECTED = "expected lines path,label, or JSON lines with these two keys"
+_HEADER, _KAGGLE = ("path", "label"), ("imageid", "predictionstring")
 
 
-def read(file: Path) -> dict[str, str]:
+def read(path: Path) -> dict[str, str]:
     """Reads a file of labels.
 
     Args:
-      file: CSV, with or without a line of column names, or JSON lines. A path is relative to the source. Kaggle's
-        LOC_val_solution.csv is read as it is: its column PredictionString begins with the class.
+      path: a CSV file with the columns path and label, or of two columns without a header; that of Kaggle's ILSVRC,
+        ImageId,PredictionString, of which the class is the first word; or JSON lines with the keys path and label.
 
     Returns:
-      Label by path. A path may lack the image's ending.
+      The class of each path, which is relative to the source and may lack its ending.
 
     Raises:
-      ConfigError: it cannot be read, is of another form, or has two labels for one path.
+      ConfigError: the file cannot be read or is no such file, or names a path twice.
     """
-    key = f"--labels={readable(file)}"
+    title = f"--labels={readable(path)}"
     try:
-        if not file.is_file():  # or opening a pipe would wait for ever
-            raise ConfigError(f"{key}: there is no such file")
-        if file.stat().st_size > _MOST_BYTES:
-            raise ConfigError(f"{key} has {file.stat().st_size:,} bytes; {_EXPECTED}")
-        text = file.read_bytes().decode("utf-8-sig", "surrogateescape")
+        content = reading.read_bytes(path)
     except OSError as error:
-        raise ConfigError(f"{key} cannot be read: {error.strerror}") from error
-    try:
-        rows = _of_json(text) if text.lstrip().startswith("{") else _of_csv(text)
-    except (ValueError, TypeError, KeyError, IndexError, RecursionError, csv.Error) as error:
-        raise ConfigError(f"{key} cannot be read ({type(error).__name__}: {error}); {_EXPECTED}") from error
-    if not rows:
-        raise ConfigError(f"{key} is empty; {_EXPECTED}")
+        raise ConfigError(f"{title} cannot be read: {error.strerror}") from error
+    text = content.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")  # bytes of a name stay as they are
+    if "\0" in text:
+        raise ConfigError(f"{title} is no text in UTF-8; {_EXPECTED}")
+    rows = _json_rows(text, title) if text.lstrip().startswith("{") else _csv_rows(text, title)
     labels: dict[str, str] = {}
-    for path, label in rows:
-        if not label:
-            raise ConfigError(f"{key}: {_shown(path)} has an empty label")
-        if labels.setdefault(path, label) != label:
-            raise ConfigError(f"{key}: {_shown(path)} has the labels {_shown(labels[path])} and {_shown(label)}")
+    for line, name, label in rows:
+        if not label or not _is_a_name(label):
+            raise ConfigError(f"{title}: line {line} has the label {shown(label)}; {_EXPECTED}")
+        name = os.path.normpath(name)
+        if name in labels:
+            raise ConfigError(f"{title}: line {line} names {readable(name)} again; expected each image once")
+        labels[name] = label
+    if not labels:
+        raise ConfigError(f"{title} names no images; {_EXPECTED}")
     return labels
 
 
-def annotations(folder: Path) -> dict[str, str] | None:
-    """Returns class by file name of a split of Tiny ImageNet; None if the folder has no such annotations."""
-    file = folder / folders.ANNOTATIONS
-    if not file.is_file():
-        return None
-    lines = file.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    rows = [line.split("\t") for line in lines if line]
-    if any(len(row) < 2 for row in rows):
-        raise ConfigError(f"--source: {readable(file)} is damaged; expected lines of a file name, a tab and a class")
-    return {row[0]: row[1] for row in rows}
+def read_annotations(content: bytes, title: str) -> dict[str, str]:
+    """Reads what Tiny ImageNet says of its validation images: a line <file> <class> <box> for each."""
+    lines = content.decode("utf-8", "surrogateescape").splitlines()
+    words = [line.split() for line in lines if line.strip()]
+    if short := next((line for line in words if len(line) < 2), None):
+        raise ConfigError(f"{title} has the line {shown(' '.join(short))}; expected <file> <class>")
+    return {line[0]: line[1] for line in words}
 
 
-def _of_json(text: str) -> list[tuple[str, str]]:
-    rows = [json.loads(line) for line in text.split("\n") if line.strip()]
-    return [(_normal(str(row["path"])), str(row["label"])) for row in rows]
+def assign(names: Iterable[str], labels: dict[str, str], title: str) -> dict[str, str]:
+    """Returns the classes of those images that a file of labels names.
+
+    Args:
+      names: of all images there are.
+      labels: the class of each image named in the file, which may lack its ending.
+      title: what messages call the file.
+
+    Raises:
+      ConfigError: a named image is not there, or more than one could be meant.
+    """
+    there = set(names)
+    without_ending = defaultdict(list)
+    for name in there:
+        without_ending[os.path.splitext(name)[0]].append(name)
+    assigned: dict[str, str] = {}
+    missing = []
+    for listed, label in labels.items():
+        meant = [listed] if listed in there else without_ending.get(listed, [])
+        if len(meant) > 1 or (meant and meant[0] in assigned):
+            raise ConfigError(f"{title}: {readable(listed)} stands for an image that is named twice, or for two images")
+        if meant:
+            assigned[meant[0]] = label
+        else:
+            missing.append(listed)
+    if missing:
+        example = f", which has images such as {readable(min(there))}" if there else ""
+        raise ConfigError(
+            f"{title}: {len(missing):,} of {len(labels):,} paths, such as {readable(missing[0])}, are of no image in "
+            f"the source{example}; expected paths relative to it"
+        )
+    return assigned
 
 
-def _of_csv(text: str) -> list[tuple[str, str]]:
-    rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
-    named = [name.strip().lower() for name in rows[0]] if rows else []
-    path = next((named.index(name) for name in _PATHS if name in named), None)
-    label = next((named.index(name) for name in _LABELS if name in named), None)
-    if path is None or label is None:
-        return [(_normal(row[0]), row[1]) for row in rows]
-    several = named[label] == "predictionstring"  # a class and four numbers, for each object
-    return [(_normal(row[path]), row[label].split(" ")[0] if several else row[label]) for row in rows[1:]]
+def _is_a_name(text: str) -> bool:
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:  # half of a surrogate pair, which JSON can hold
+        return False
+    return True
 
 
-def _normal(path: str) -> str:
-    return path.removeprefix("./")
+def _json_rows(text, title):
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = reading.parse_object(line)
+        except ValueError as error:
+            raise ConfigError(f"{title}: line {number} {error}; {_EXPECTED}") from error
+        name, label = row.get("path"), row.get("label")
+        if not isinstance(name, str) or isinstance(label, bool) or not isinstance(label, (str, int)):
+            raise ConfigError(f"{title}: line {number} is {shown(row)}; {_EXPECTED}")
+        yield number, name, str(label)
 
 
-def _shown(text: str) -> str:
-    return cut(repr(text), 80)
+def _csv_rows(text, title):
+    rows = csv.reader(io.StringIO(text, newline=""), skipinitialspace=True, strict=True)
+    columns, kaggle, width = [0, 1], False, 2
+    try:
+        for index, row in enumerate(row for row in rows if row):
+            heads = [name.strip().lower() for name in row] if index == 0 else []
+            known = next((header for header in (_HEADER, _KAGGLE) if set(header) <= set(heads)), None)
+            if known:
+                columns, kaggle, width = [heads.index(name) for name in known], known == _KAGGLE, len(heads)
+                continue
+            if len(row) != width:
+                raise ConfigError(f"{title}: line {rows.line_num} has {len(row)} columns of {width}; {_EXPECTED}")
+            name, label = (row[column] for column in columns)
+            yield rows.line_num, name, (label.split() or [""])[0] if kaggle else label
+    except csv.Error as error:
+        raise ConfigError(f"{title}: line {rows.line_num} is no CSV ({in_short(error)}); {_EXPECTED}") from error

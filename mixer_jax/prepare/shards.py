@@ -24,8 +24,8 @@ from tqdm import tqdm
 
 from mixer_jax.data.decode import ImageError, Picture
 from mixer_jax.errors import ConfigError
-from mixer_jax.prepare.archives import Example
-from mixer_jax.prepare.workspace import WORK
+from mixer_jax.prepare.examples import Example
+from mixer_jax.prepare.workspace import WORK, read
 
 
 class LeftOut(NamedTuple):
@@ -36,9 +36,10 @@ class LeftOut(NamedTuple):
 
 
 class Damaged(NamedTuple):
-    """An example that is in the data set, behind this, although libjpeg has guessed a part of it."""
+    """The record of an image that is in the data set, though what is damaged of it is guessed when it is decoded."""
 
     name: str
+    record: bytes
 
 
 class Shard(Protocol):
@@ -50,7 +51,7 @@ class Shard(Protocol):
 
     def __len__(self) -> int: ...
 
-    def records(self) -> Iterator[bytes | LeftOut | Damaged]:
+    def records(self) -> Iterator[bytes | Damaged | LeftOut]:
         """Yields what the shard holds, and what it does not."""
 
 
@@ -78,23 +79,22 @@ class ImageShard:
         """Returns how many examples it has if all can be decoded."""
         return len(self.examples)
 
-    def records(self) -> Iterator[bytes | LeftOut | Damaged]:
-        """Yields the records; what cannot be decoded is left out."""
+    def records(self) -> Iterator[bytes | Damaged | LeftOut]:
+        """Yields the records, of the bytes as they are; what cannot be decoded is left out."""
         encoder = features(num_classes=max(self.labels) + 1)
         serializer = example_serializer.ExampleSerializer(encoder.get_serialized_info())
         for example, label in zip(self.examples, self.labels, strict=True):
-            encoded = example.read()
+            encoded, title = example.read(), f"{example.split}/{example.name}"
             picture = Picture(encoded)
             try:
                 picture.rgb()
             except ImageError as error:
-                yield LeftOut(f"{example.split}/{example.name}", str(error))
+                yield LeftOut(title, str(error))
                 continue
-            if picture.damaged:
-                yield Damaged(f"{example.split}/{example.name}")
             values = {"image": encoded, "label": label, "file_name": os.fsencode(example.name)}
             message = serializer.get_tf_example(encoder.encode_example(values))
-            yield message.SerializeToString(deterministic=True)  # otherwise the order of the features may vary
+            record = message.SerializeToString(deterministic=True)  # otherwise the order of the features may vary
+            yield Damaged(title, record) if picture.damaged else record
 
 
 def features(**classes) -> tfds.features.FeaturesDict:
@@ -149,7 +149,8 @@ def write(shards: Sequence[Shard], folder: Path, *, workers: int) -> list[dict]:
             raise ConfigError(
                 f"writing to {folder} has stopped: {error}; the same command goes on from there"
             ) from error
-    return [json.loads(_result_path(shard, folder).read_text()) for shard in shards]
+    noted = [read(_result_path(shard, folder), folder) for shard in shards]
+    return [{"damaged": []} | result for result in noted]  # which an older version has not noted
 
 
 def _result_path(shard, folder):
@@ -162,15 +163,16 @@ def _write_shard(shard: Shard, folder: Path, count: Callable[[int], object]) -> 
     result: _Result = {"examples": 0, "bytes": 0, "left_out": [], "damaged": []}
     with _writer(temporary) as writer:
         for record in shard.records():
-            if isinstance(record, Damaged):
-                result["damaged"].append(record.name)
-                continue
             if isinstance(record, LeftOut):
                 result["left_out"].append(record)
-            else:
-                writer.write(record)
-                result["examples"] += 1
-                result["bytes"] += len(record)
+                count(1)
+                continue
+            if isinstance(record, Damaged):
+                result["damaged"].append(record.name)
+                record = record.record
+            writer.write(record)
+            result["examples"] += 1
+            result["bytes"] += len(record)
             count(1)
     report = temporary.with_suffix(".json.part")
     report.write_text(json.dumps(result))

@@ -1,6 +1,7 @@
 """Converts a TFDS data set from TFRecord to ArrayRecord form, without TensorFlow: the records are the same in both."""
 
 import json
+import os
 import shutil
 import struct
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mixer_jax.errors import ConfigError, in_short, readable
-from mixer_jax.prepare import archives, shards
+from mixer_jax.prepare import listing, shards
 from mixer_jax.prepare.workspace import INFO, REPORT, WORK, check_space, finish, publish, workspace
 from mixer_jax.workdir import reading
 from mixer_jax.workdir.layout import write_json
@@ -43,7 +44,7 @@ class RecordShard:
 
 def is_data_set(source: Path) -> bool:
     """Whether a source is the folder of a prepared TFDS data set."""
-    return (source / INFO).is_file()
+    return os.path.lexists(source / INFO)
 
 
 def convert(source: Path, *, name: str, data_dir: Path, workers: int = 1) -> tuple[Path, dict]:
@@ -58,23 +59,35 @@ def convert(source: Path, *, name: str, data_dir: Path, workers: int = 1) -> tup
     Returns:
       The folder of the data set, and a report with "splits".
     """
-    try:
-        info = reading.read_object(source / INFO)
-        planned_splits = [(split["name"], split) for split in info["splits"]]
-        version = info["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(f"--source: {readable(source / INFO)} is damaged ({in_short(error)})") from error
+    info = _description(source)
     if name != info["name"]:
         raise ConfigError(f"--name={name}: a data set that is converted keeps its name; expected {info['name']}")
     if workers < 1:
         raise ConfigError(f"--workers={workers}; expected a positive number")
-    planned = {split_name: _shards(source, info, split) for split_name, split in planned_splits}
-    files = [archives.stated(path.name, str(path)) for path in sorted(source.iterdir()) if path.is_file()]
-    plan = {"format": 1, "source": str(source.resolve()), "fingerprint": archives.fingerprint(files)}
-    with workspace(data_dir.joinpath(name, info.get("configName", ""), version), plan) as folder:
+    planned = {split["name"]: _shards(source, info, split) for split in info["splits"]}
+    files = sorted(listing.stated(path.name, str(path)) for path in source.iterdir() if path.is_file())
+    plan = {"format": 1, "source": os.path.realpath(source), "fingerprint": listing.fingerprint(files)}
+    with workspace(data_dir.joinpath(name, info.get("configName", ""), info["version"]), plan) as folder:
         if not (folder / INFO).exists():
             _write(planned, info, source, folder, workers)
         return folder, finish(folder)
+
+
+def _description(source):
+    """Returns what describes a data set, with the keys that are needed here."""
+    path = source / INFO
+    try:
+        info = reading.read_object(path)
+        texts = [info["name"], info["version"], info.get("configName", "")]
+        texts += [split["name"] for split in info["splits"]]
+        if not all(isinstance(text, str) and "/" not in text and text != ".." for text in texts):
+            raise ValueError("has names that are none")
+        [int(length) for split in info["splits"] for length in split.get("shardLengths", [])]
+    except OSError as error:
+        raise ConfigError(f"--source: {readable(path)} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"--source: {readable(path)} describes no data set of TFDS ({in_short(error)})") from error
+    return info
 
 
 def _shards(source, info, split):
@@ -104,7 +117,7 @@ def _write(planned, info, source, folder, workers):
         | {"shards": len(of_split)}
         for split, of_split in planned.items()
     }
-    write_json(folder / REPORT, {"splits": report, "classes": {}, "unreadable": {}, "skipped": {}})
+    write_json(folder / REPORT, {"splits": report, "classes": {}, "unreadable": {}, "damaged": [], "skipped": {}})
     metadata = folder / WORK / "metadata"
     metadata.mkdir(exist_ok=True)
     for path in source.iterdir():  # features.json, names of classes and whatever else belongs to it

@@ -5,18 +5,21 @@ being prepared, so that the same command goes on with it and another one is refu
 """
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from mixer_jax.config.compare import differences
-from mixer_jax.errors import ConfigError, in_short, readable
+from mixer_jax.errors import ConfigError, readable
 from mixer_jax.workdir import reading
 from mixer_jax.workdir.layout import LOCK, write_json
 from mixer_jax.workdir.lock import only_process
 
 PLAN, REPORT, INFO = "prepare_plan.json", "prepare_report.json", "dataset_info.json"
 WORK = "prepare_work"  # folder of what is only needed until the data set is whole
+_TITLES = {"format": "version of the format"}  # of what is no flag
+_DEFAULTS = {"class_order": "name", "labels": None}  # of options that a plan of an older version does not record
 
 
 @contextlib.contextmanager
@@ -24,18 +27,28 @@ def workspace(folder: Path, plan: dict) -> Iterator[Path]:
     """Makes the folder of a data set, or opens it again for the same plan; what is refused at once leaves nothing.
 
     Raises:
-      ConfigError: something else is in the folder, or another process is at work there.
+      ConfigError: something else is in the folder or its place, or another process is at work there.
     """
     path = folder / PLAN
-    if (folder / INFO).exists() and not path.exists():
-        raise ConfigError(f"{folder} holds a data set from elsewhere; choose another --name or --data_dir")
     try:
-        (folder / WORK).mkdir(parents=True, exist_ok=True)
-    except OSError as error:  # such as a file in the place of a folder
-        raise ConfigError(f"--data_dir: {readable(folder)} cannot be made: {error.strerror}") from error
-    with only_process(folder / WORK / LOCK, f"{folder}, which another process is preparing,"):
-        if path.exists():
-            _check_plan(_read(path), plan, folder)
+        str(folder).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"--data_dir: {readable(folder)} is no path in UTF-8, and the writer of ArrayRecord files takes no other"
+        ) from None
+    if os.path.lexists(folder / INFO) and not os.path.lexists(path):
+        raise ConfigError(f"{readable(folder)} holds a data set from elsewhere; choose another --name or --data_dir")
+    with contextlib.ExitStack() as held:
+        try:
+            (folder / WORK).mkdir(parents=True, exist_ok=True)
+            lock = only_process(folder / WORK / LOCK, f"{readable(folder)}, which another process is preparing,")
+            held.enter_context(lock)
+        except OSError as error:
+            raise ConfigError(
+                f"--data_dir: {readable(folder)} cannot be written in: {error.strerror}; choose another folder"
+            ) from error
+        if os.path.lexists(path):
+            _check_plan(read(path, folder), plan, folder)
         else:
             write_json(path, plan)
         try:
@@ -48,21 +61,37 @@ def workspace(folder: Path, plan: dict) -> Iterator[Path]:
             raise
 
 
+def read(path: Path, folder: Path) -> dict:
+    """Returns the JSON object in a file of the folder of a data set.
+
+    Raises:
+      ConfigError: it cannot be read, or is damaged.
+    """
+    try:
+        return reading.read_object(path)
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror})"
+    except ValueError as error:
+        reason = str(error)
+    raise ConfigError(f"{readable(path)} {reason}; delete {readable(folder)}, and prepare the data set again")
+
+
 def _check_plan(begun, plan, folder):
+    begun = {key: default for key, default in _DEFAULTS.items() if key in plan} | begun
     changed = differences(plan, begun, ignore=["source"])  # the same files may be reached by another path
-    if changed.keys() == {"fingerprint"} and plan["source"] != begun["source"]:
-        changed = {"source": (plan["source"], begun["source"])}
+    if changed.keys() == {"fingerprint"} and plan["source"] != begun.get("source"):
+        changed = {"source": (plan["source"], begun.get("source"))}
     if changed:
         what = "; ".join(
-            f"files of --source={plan['source']} have changed"
+            f"files of --source={readable(plan['source'])} have changed"
             if key == "fingerprint"
-            else f"{'version of the format' if key == 'format' else '--' + key} is {ours}, was {theirs}"
+            else f"{_TITLES.get(key, '--' + key)} is {readable(ours)}, was {readable(theirs)}"
             for key, (ours, theirs) in changed.items()
         )
         state = "holds a data set" if (folder / INFO).exists() else "holds a data set half prepared"
         raise ConfigError(
-            f"{folder} {state} from another input or with other options: {what}. Repeat that command, delete the "
-            "folder, or choose another --name or --data_dir"
+            f"{readable(folder)} {state} from another input or with other options: {what}. Repeat that command, "
+            "delete the folder, or choose another --name or --data_dir"
         )
 
 
@@ -71,7 +100,8 @@ def check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise ConfigError(
-            f"--data_dir: {needed:,} bytes are needed and {free:,} are free at {folder}; make room, or choose another"
+            f"--data_dir: {needed:,} bytes are needed and {free:,} are free at {readable(folder)}; make room, or "
+            "choose another"
         )
 
 
@@ -84,13 +114,4 @@ def publish(metadata: Path, folder: Path) -> None:
 def finish(folder: Path) -> dict:
     """Removes what was only needed for the work, and returns the report."""
     shutil.rmtree(folder / WORK, ignore_errors=True)
-    return _read(folder / REPORT)
-
-
-def _read(path: Path) -> dict:
-    try:
-        return reading.read_object(path)
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"{readable(path)} is damaged ({in_short(error)}); delete the folder, and prepare the data set again"
-        ) from error
+    return read(folder / REPORT, folder)

@@ -7,8 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from mixer_jax.errors import ConfigError, in_short, readable
-
 CONFIG, CLASSES, RESULT, METRICS, LOCK = "config.json", "classes.txt", "result.json", "metrics.jsonl", "lock"
 CHECKPOINTS = "checkpoints"  # a folder for each step, by its number
 EVALUATION = "evaluation"  # records of `evaluate`
@@ -61,22 +59,3 @@ def write_json(path: Path, content: object) -> None:
     """Writes a JSON file whole; raises an OSError if it cannot be written."""
     with whole_file(path) as file:
         file.write(json.dumps(content, indent=2) + "\n")
-
-
-def read_json(path: Path) -> dict:
-    """Reads a JSON file that holds an object.
-
-    Raises:
-      ConfigError: it cannot be read, is damaged, or holds something else.
-    """
-    if path.exists() and not path.is_file():  # or opening a pipe would wait for ever
-        raise ConfigError(f"{readable(path)} is no file; expected one that holds a JSON object")
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ConfigError(f"{readable(path)} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{readable(path)} is damaged, no JSON: {in_short(error)}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{readable(path)} is damaged: it holds no JSON object")
-    return content
