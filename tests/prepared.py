@@ -1,6 +1,9 @@
 """Folders and archives of small images, and what `prepare` makes of them."""
 
+import bz2
+import lzma
 import tarfile
+import zipfile
 from pathlib import Path
 
 import cv2
@@ -52,9 +55,8 @@ def by_class(folder, target):
     return target
 
 
-def run(source, data_dir, name="shapes", *, workers=1, **options):
-    options = prepare.Options(**({"shard_mb": SMALL} | options))
-    return prepare.prepare(Path(source), name=name, data_dir=Path(data_dir), options=options, workers=workers)[1]
+def run(source, data_dir, name="shapes", **arguments):
+    return prepare.prepare(Path(source), name=name, data_dir=Path(data_dir), **({"shard_mb": SMALL} | arguments))[1]
 
 
 def shard_bytes(data_dir, name="shapes"):
@@ -78,3 +80,25 @@ def error_of(*arguments, **more):
     with pytest.raises(ConfigError) as caught:
         run(*arguments, **more)
     return str(caught.value)
+
+
+def zipped(path, files, **options):
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def packed(path, folder):
+    """A folder as an archive of the form that the ending says."""
+    files = {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    if path.suffix == ".zip":
+        return zipped(path, {"a/": b"", **files}, compression=zipfile.ZIP_DEFLATED)
+    plain = write_tar(path.with_name("plain.tar"), folder).read_bytes()
+    compress = {".xz": lzma.compress, ".bz2": bz2.compress, ".tar": bytes}[path.suffix]
+    path.write_bytes(compress(plain))
+    return path
+
+
+def files_of(data_dir, split="train"):
+    return sorted((name, label) for name, label, _ in examples(data_dir, split))

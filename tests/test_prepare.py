@@ -191,8 +191,7 @@ def killing(function):
 os.fsync = killing(os.fsync)
 for name in ("replace", "rename"):
     setattr(pathlib.Path, name, killing(getattr(pathlib.Path, name)))
-options = prepare.Options(shard_mb=float(sys.argv[4]))
-prepare.prepare(source, name="shapes", data_dir=data_dir, options=options)
+prepare.prepare(source, name="shapes", data_dir=data_dir, shard_mb=float(sys.argv[4]))
 """
 
 
@@ -222,7 +221,7 @@ class TestStopped:
         command = (
             f"from pathlib import Path; from mixer_jax.prepare import images; images.prepare(Path({str(source)!r}), "
         )
-        command += f"name='shapes', data_dir=Path({str(tmp_path)!r}), options=images.Options(shard_mb=0.02), workers=2)"
+        command += f"name='shapes', data_dir=Path({str(tmp_path)!r}), shard_mb=0.02, workers=2)"
         process = subprocess.Popen([sys.executable, "-c", command], cwd=ROOT, stderr=subprocess.DEVNULL)
         folder = tmp_path / "shapes" / prepare.VERSION
         while process.poll() is None and len(list(folder.glob("*array_record*"))) < 3:
@@ -294,7 +293,7 @@ class TestTfrecord:
         assert new.keys() == whole[1].keys()
         assert {key for key in new if new[key] != whole[1][key]} <= {"dataset_info.json"}  # other spaces
 
-    @pytest.mark.parametrize("change", ["cut", "lost", "fewer"])
+    @pytest.mark.parametrize("change", ["cut", "lost", "fewer", "length"])
     def test_a_copy_that_is_not_whole_is_an_error(self, copy, tmp_path, change):
         path = sorted(copy.glob("*tfrecord-*"))[1]
         content = path.read_bytes()
@@ -303,6 +302,7 @@ class TestTfrecord:
             "cut": lambda: path.write_bytes(content[:-1]),
             "lost": path.unlink,
             "fewer": lambda: path.write_bytes(content[first:]),
+            "length": lambda: path.write_bytes(b"\xff" * 8 + content[8:]),
         }[change]()
         with pytest.raises(ConfigError, match=path.name):
             tfrecord.convert(copy, name="shapes", data_dir=tmp_path / "new")

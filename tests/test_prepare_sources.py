@@ -1,9 +1,7 @@
 """What people have, as `prepare` reads it: layouts of data sets, files of labels, archives, odd folders and names."""
 
-import bz2
 import io
 import json
-import lzma
 import os
 import struct
 import tarfile
@@ -18,7 +16,7 @@ from mixer_jax.data import sources
 from mixer_jax.errors import ConfigError
 from mixer_jax.prepare import images as prepare
 from mixer_jax.prepare import tfrecord
-from tests.prepared import encoded, error_of, examples, images, run, shard_bytes, write_files, write_tar
+from tests.prepared import encoded, error_of, examples, files_of, images, packed, run, shard_bytes, write_files, zipped
 
 TINY = {
     "train/n1/images/n1_0.JPEG": 1,
@@ -36,28 +34,6 @@ def tiny(folder):
     write_files(folder, {name: encoded(number) for name, number in TINY.items()})
     others = {"val/val_annotations.txt": ANNOTATIONS, "wnids.txt": b"n2\nn1\n", "train/n1/n1_boxes.txt": b""}
     return write_files(folder, others)
-
-
-def zipped(path, files, **options):
-    with zipfile.ZipFile(path, "w", **options) as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
-
-
-def packed(path, folder):
-    """A folder as an archive of the form that the ending says."""
-    files = {file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-    if path.suffix == ".zip":
-        return zipped(path, {"a/": b"", **files}, compression=zipfile.ZIP_DEFLATED)
-    plain = write_tar(path.with_name("plain.tar"), folder).read_bytes()
-    compress = {".xz": lzma.compress, ".bz2": bz2.compress, ".tar": bytes}[path.suffix]
-    path.write_bytes(compress(plain))
-    return path
-
-
-def files_of(data_dir, split="train"):
-    return sorted((name, label) for name, label, _ in examples(data_dir, split))
 
 
 class TestTinyImageNet:
@@ -101,134 +77,6 @@ class TestTinyImageNet:
     def test_annotations_that_do_not_fit_are_refused(self, tmp_path, annotations, said):
         write_files(tiny(tmp_path / "in"), {"val/val_annotations.txt": annotations})
         assert said in error_of(tmp_path / "in", tmp_path)
-
-
-class TestLabels:
-    @pytest.fixture
-    def flat(self, tmp_path):
-        """Three images in one folder and one below it."""
-        files = {"val_1.JPEG": 1, "val_2.JPEG": 2, "val_3.JPEG": 3, "more/val_4.png": 4}
-        return write_files(tmp_path / "flat", {name: encoded(number) for name, number in files.items()})
-
-    @pytest.mark.parametrize(
-        "content",
-        [
-            b"path,label\nval_1.JPEG,cat\nval_2.JPEG,dog\nmore/val_4.png,cat\n",
-            b"\xef\xbb\xbfLabel,id,Path\r\ncat,1,./val_1.JPEG\r\ndog,2,val_2.JPEG\r\n\r\ncat,3,more/val_4.png\r\n",
-            b'val_1.JPEG, cat\nval_2.JPEG,"dog"\nmore/val_4,cat',
-            b"ImageId,PredictionString\nval_1,cat 85 1 499 272 cat 1 2\nval_2,dog 1 1 1 1 \nmore/val_4,cat 1 2 3 4\n",
-            b'{"path": "val_1.JPEG", "label": "cat"}\n\n{"label": "dog", "path": "val_2", "x": 1}\n'
-            b'{"path": "more/val_4.png", "label": "cat"}\n',
-        ],
-        ids=["header", "columns", "none", "kaggle", "json"],
-    )
-    @pytest.mark.parametrize("form", ["folder", "zip"])
-    def test_every_form_gives_the_same(self, flat, tmp_path, content, form):
-        write_files(tmp_path, {"labels": content})
-        source = flat if form == "folder" else packed(tmp_path / "in.zip", flat)
-        report = run(source, tmp_path, labels=tmp_path / "labels", split="val")
-        read = [("cat/more/val_4.png", 0), ("cat/val_1.JPEG", 0), ("dog/val_2.JPEG", 1)]
-        assert files_of(tmp_path, "val") == read
-        [(name, reason)] = report["skipped"].items()
-        assert name == "val_3.JPEG"
-        assert reason == f"--labels={tmp_path}/labels does not name it"
-
-    @pytest.mark.parametrize(
-        ("content", "said"),
-        [
-            (b"", "names no images; expected lines path,label"),
-            (b"path,label\n", "names no images"),
-            (
-                b"gone.jpg,a\nval_1.JPEG,b\n",
-                "1 of 2 paths, such as gone.jpg, are of no image in the source, .* more/val_4.png",
-            ),
-            (b"../flat/val_1.JPEG,a\n", "1 of 1 paths, such as ../flat/val_1.JPEG"),
-            (b"file,class\nval_1.JPEG,a\n", "1 of 2 paths, such as file, are of no image"),
-            (b"val_1.JPEG\n", "line 1 has 1 columns of 2"),
-            (b"path,label\nval_1.JPEG,a,b\n", "line 2 has 3 columns of 2"),
-            (b"val_1.JPEG,a\n./val_1.JPEG,a\n", "line 2 names val_1.JPEG again"),
-            (b"val_1.JPEG,a\nval_1,a\n", "val_1 stands for an image that is named twice"),
-            (b"val_1.JPEG,\n", "line 1 has the label ''"),
-            (b"val_1.JPEG,\0\n", "is no text in UTF-8"),
-            (b'val_1.JPEG,"a\n', "line 1 is no CSV"),
-            pytest.param(b"val_1.JPEG," + b"x" * 200_000, "line 1 is no CSV", id="long"),
-            (b'{"path": "val_1.JPEG"}', "line 1 is {'path': 'val_1.JPEG'}; expected"),
-            (b'{"path": "val_1.JPEG", "label": true}', "line 1 is"),
-            (b'{"path": "val_1.JPEG", "label": "\\ud800"}', "line 1 has the label"),
-            (b'{"path": 3, "label": "a"}', "line 1 is"),
-            (b'{"path"\n', "line 1 is no JSON"),
-            pytest.param(b'{"a": ' * 100_000, "line 1 is no JSON that a run writes", id="deep"),
-        ],
-    )
-    def test_what_does_not_fit_is_refused_in_a_short_line(self, flat, tmp_path, content, said):
-        write_files(tmp_path, {"labels": content})
-        with pytest.raises(ConfigError, match=said) as caught:
-            run(flat, tmp_path / "out", labels=tmp_path / "labels")
-        assert str(caught.value).startswith(f"--labels={tmp_path}/labels")
-        assert len(str(caught.value)) < 500
-        assert not list((tmp_path / "out").glob("*"))
-
-    def test_an_ending_that_is_lacking_must_leave_one_image(self, flat, tmp_path):
-        write_files(flat, {"val_1.png": encoded(9)})
-        write_files(tmp_path, {"labels": b"val_1,a\n"})
-        assert "val_1 stands for an image that is named twice, or for two" in error_of(
-            flat, tmp_path, labels=tmp_path / "labels"
-        )
-
-    @pytest.mark.parametrize("make", [lambda _: None, os.mkdir, os.mkfifo])
-    def test_a_file_of_labels_that_cannot_be_read(self, flat, tmp_path, make):
-        make(tmp_path / "labels")
-        assert "labels cannot be read: " in error_of(flat, tmp_path / "out", labels=tmp_path / "labels")
-
-    def test_other_labels_are_another_data_set(self, flat, tmp_path):
-        for number, content in enumerate([b"val_1.JPEG,a\n", b"val_1.JPEG,b\n", b"val_1.JPEG,a\n"]):
-            write_files(tmp_path, {f"{number}.csv": content})
-        run(flat, tmp_path, labels=tmp_path / "0.csv")
-        assert "--labels is a file of SHA-256 " in error_of(flat, tmp_path, labels=tmp_path / "1.csv")
-        run(flat, tmp_path, labels=tmp_path / "2.csv")  # the same by another path
-
-
-class TestOrder:
-    @pytest.mark.parametrize(
-        ("order", "classes"),
-        [
-            ("name", ["0", "1", "10", "2"]),
-            ("natural", ["0", "1", "2", "10"]),
-            (b"2\nnone\n10\n1\n0\n", ["2", "none", "10", "1", "0"]),
-        ],
-    )
-    def test_classes_are_numbered_so(self, tmp_path, order, classes):
-        source = write_files(tmp_path / "in", {f"{n}/{n}.jpg": encoded(n) for n in (0, 1, 2, 10)})
-        if isinstance(order, bytes):
-            write_files(tmp_path, {"classes.txt": order})
-            order = str(tmp_path / "classes.txt")
-        report = run(source, tmp_path, class_order=order)
-        assert files_of(tmp_path) == sorted((f"{n}/{n}.jpg", classes.index(str(n))) for n in (0, 1, 2, 10))
-        assert report["classes"] == {name: {"train": int(name != "none")} for name in classes}
-
-    def test_an_unknown_order_is_refused(self, tmp_path):
-        source = write_files(tmp_path / "in", {"a/1.jpg": encoded(1)})
-        assert "--class_order='nautral': did you mean 'natural'?" in error_of(source, tmp_path, class_order="nautral")
-
-    def test_another_order_is_another_data_set(self, tmp_path):
-        source = write_files(tmp_path / "in", {"a/1.jpg": encoded(1), "b/1.jpg": encoded(2)})
-        write_files(tmp_path, {"ab": b"a\nb\n", "ba": b"b\na\n", "again": b"a\r\nb", "a": b"a\n"})
-        assert "a lacks 1 of the classes of which there are images, such as 'b'" in error_of(
-            source, tmp_path, class_order=str(tmp_path / "a")
-        )
-        run(source, tmp_path, class_order=str(tmp_path / "ab"))
-        run(source, tmp_path, class_order=str(tmp_path / "again"))
-        for order in ("name", str(tmp_path / "ba")):
-            assert "--class_order is" in error_of(source, tmp_path, class_order=order)
-
-    def test_a_data_set_of_an_older_version_is_of_the_default(self, tmp_path):
-        source = write_files(tmp_path / "in", {"a/1.jpg": encoded(1)})
-        report = run(source, tmp_path)
-        path = tmp_path / "shapes" / prepare.VERSION / "prepare_plan.json"
-        plan = json.loads(path.read_text())
-        path.write_text(json.dumps({key: plan[key] for key in plan if key not in ("class_order", "labels")}))
-        assert run(source, tmp_path) == report
-        assert "--class_order is natural, was name" in error_of(source, tmp_path, class_order="natural")
 
 
 class TestFolders:
@@ -359,11 +207,12 @@ class TestArchives:
         assert "a/1.jpg in " in (found := error_of(tmp_path / "in.zip", tmp_path / "out"))
         assert "in.zip is encrypted; unpack the archive" in found
 
-    def test_a_zip_that_claims_more_than_the_disk_holds(self, tmp_path):
+    def test_a_zip_that_claims_more_than_it_holds(self, tmp_path):
         content = bytearray(zipped(tmp_path / "in.zip", {"a/1.jpg": encoded(1)}).read_bytes())
         struct.pack_into("<I", content, content.index(b"PK\x01\x02") + 24, 0xFFFFFFF0)
         (tmp_path / "in.zip").write_bytes(content)
-        assert "in.zip" in error_of(tmp_path / "in.zip", tmp_path / "out")
+        found = error_of(tmp_path / "in.zip", tmp_path / "out")
+        assert "in.zip is cut short or damaged" in found or "bytes are needed" in found
 
     def test_an_image_behind_a_damaged_one_is_read(self, tmp_path):
         tree = write_files(tmp_path / "tree", {"a/1.jpg": b"\xff\xd8\xff no image", "a/2.jpg": encoded(2)})
@@ -385,8 +234,22 @@ class TestPlaces:
         write_files(tmp_path, {f"out/{place}".rstrip("/"): b""})
         assert f"--data_dir: {tmp_path}/out/shapes/1.0.0 cannot be written in: " in error_of(source, tmp_path / "out")
 
+    def test_a_disk_that_is_full_from_the_beginning(self, source, tmp_path, file_size_limit):
+        with file_size_limit(100):  # as a full disk would, it shows where a file is written
+            found = error_of(source, tmp_path / "out")
+        assert f"--data_dir: writing to {tmp_path}/out/shapes/1.0.0 has stopped: " in found
+        assert "File too large" in found
+        assert not list((tmp_path / "out").iterdir())
+        assert run(source, tmp_path / "out")["splits"]["train"]["examples"] == 1
+
+    def test_what_somebody_else_has_put_there_stays(self, tmp_path):
+        folder = write_files(tmp_path / "out/shapes" / prepare.VERSION, {"notes.txt": b"mine"})
+        write_files(tmp_path, {"in/1.jpg": encoded(1)})
+        assert "lie in 0 folders" in error_of(tmp_path / "in", tmp_path / "out")
+        assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
     @pytest.mark.parametrize("name", ["prepare_plan.json", "prepare_report.json"])
-    @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", pytest.param(b"[" * 100_000, id="deep"), None])
+    @pytest.mark.parametrize("content", [b"", b"[]", b"{", b"\xff", pytest.param(b"[" * 9**6, id="deep"), None])
     def test_damaged_files_of_a_data_set(self, source, tmp_path, name, content):
         run(source, tmp_path)
         path = tmp_path / "shapes" / prepare.VERSION / name
@@ -398,6 +261,18 @@ class TestPlaces:
         found = error_of(source, tmp_path)
         assert found.startswith(f"{path} ")
         assert found.endswith(f"delete {path.parent}, and prepare the data set again")
+
+    @pytest.mark.parametrize(
+        ("name", "said"),
+        [
+            ("prepare_plan.json", "version of the format is 1, was (absent)"),
+            ("prepare_report.json", "is no report of `prepare`; delete "),
+        ],
+    )
+    def test_files_of_a_data_set_without_their_parts(self, source, tmp_path, name, said):
+        run(source, tmp_path)
+        write_files(tmp_path / "shapes" / prepare.VERSION, {name: b"{}"})
+        assert said in error_of(source, tmp_path)
 
     @pytest.mark.parametrize(
         "content", [b"", b"[]", b"{}", b'{"name": "x", "version": "../../..", "splits": []}', b'{"splits": [3]}']

@@ -5,19 +5,24 @@
 The source is one of
 
   * a folder <split>/<class>/<image>, or <class>/<image>, whose one split --split names;
-  * a .tar, .tar.gz or .tgz of such a folder;
+  * Tiny ImageNet as it is: <split>/<class>/images/<image>, and val/images with its val_annotations.txt;
+  * any folder of images with --labels, a file that says the class of each: lines path,label with or without that
+    header, JSON lines {"path": ..., "label": ...}, or Kaggle's LOC_val_solution.csv. Paths are relative to the source,
+    and may lack the ending. The one split is called train, or as --split says; images that it lacks are passed over;
+  * a .tar, .tar.gz, .tar.bz2, .tar.xz or .zip of such a folder;
   * archives by class, as ImageNet-21k is handed out: a .tar of one .tar for each class, or a folder of them. The class
     is the name of the inner archive, and the one split is called full;
   * the folder, with its dataset_info.json, of a TFDS data set of TFRecord files: it is converted, under its own --name.
 
 Train on it with --config.data.source=tfds:<name> --config.data.data_dir=<folder>; every other program reads it with
-tfds.data_source("<name>", data_dir="<folder>"). Classes are numbered in the order of their names. The order inside a
-split is random and always the same, so that full[:51200] is a random sample.
+tfds.data_source("<name>", data_dir="<folder>"). Classes are numbered in the order of their names, or as --class_order
+says. The order inside a split is random and always the same, so that full[:51200] is a random sample.
 
 The same command goes on after it was stopped, also by SIGKILL, and shards that are done are not done again. Images
 that cannot be decoded are left out and listed, with the reason, in prepare_report.json beside the shards, with the
-number of images of each class. Archives are read where they lie; a .tar.gz, which can only be read from its beginning,
-is unpacked once to a .tar beside the shards, which counts when free disk space is checked, and is deleted at the end.
+number of images of each class, the damaged JPEGs that are kept, and all that was passed over: hidden files, what
+systems leave behind, empty folders, links to nowhere. A .tar is read where it lies. All other archives are unpacked
+once, to a .tar beside the shards, which counts when free disk space is checked, and is deleted at the end.
 
 ImageNet-1k is prepared by TFDS itself from the two original archives, ILSVRC2012_img_train.tar and
 ILSVRC2012_img_val.tar. This needs TensorFlow, pip install -e .[tensorflow], and reading it afterwards does not:
@@ -68,8 +73,16 @@ def main() -> None:
                 raise ConfigError("--labels and --class_order are for images; what is converted keeps its own")
             folder, report = tfrecord.convert(source, name=name, data_dir=data_dir, workers=workers)
         else:
-            options = images.Options(_SPLIT.value, labels, _CLASS_ORDER.value, _SHARD_MB.value)
-            folder, report = images.prepare(source, name=name, data_dir=data_dir, options=options, workers=workers)
+            folder, report = images.prepare(
+                source,
+                name=name,
+                data_dir=data_dir,
+                split=_SPLIT.value,
+                labels=labels,
+                class_order=_CLASS_ORDER.value,
+                shard_mb=_SHARD_MB.value,
+                workers=workers,
+            )
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the shards that are written", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)

@@ -59,12 +59,12 @@ def find_images(paths: list[str]) -> list[Path]:
     for path in (local_path("image", path) for path in paths):
         if os.path.isdir(path):
             found = folders.find(path)
-            others = folders.in_a_line(found.passed_over) if found.passed_over else ""
+            left_out = folders.in_a_line(found.passed_over) if found.passed_over else ""
             if not found.files:
-                but = f" ({others})" if others else ""
-                raise ConfigError(f"{readable(path)} has no images{but}; expected {', '.join(EXTENSIONS)}")
-            if others:
-                logger.warning("%s: %s", readable(path), others)
+                expected = f"expected files ending in {', '.join(EXTENSIONS)}"
+                raise ConfigError(f"{readable(path)} has no images; {expected}" + (left_out and f"; {left_out}"))
+            if left_out:
+                logger.warning("%s: %s", readable(path), left_out)
             files += [path / name for name in found.files]
         elif os.path.isfile(path):
             files.append(path)

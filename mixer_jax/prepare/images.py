@@ -1,11 +1,11 @@
 """Prepares a data set: a folder or archive of images to a TFDS data set in ArrayRecord form, without TensorFlow."""
 
 import collections
-import dataclasses
 import hashlib
 import logging
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import dataset_info
@@ -23,25 +23,25 @@ VERSION = "1.0.0"
 _FORMAT = 1  # of the shards; a data set that another version of the project began is not gone on with
 
 
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What a data set depends on beside its source.
+class _Options(NamedTuple):
+    """What a data set depends on beside its source, as in `prepare`."""
 
-    Attributes:
-      split: name of the split, for a source without split folders; see listing.list_examples.
-      labels: a file that says the classes of images, as in labels.read; None: the folders do.
-      class_order: in which order classes are numbered, as in class_names.ordered.
-      shard_mb: size of a shard, in MiB of encoded images.
-    """
-
-    split: str | None = None
-    labels: Path | None = None
-    class_order: str = class_names.BY_NAME
-    shard_mb: float = 256
+    split: str | None
+    labels: Path | None
+    class_order: str
+    shard_mb: float
 
 
 def prepare(
-    source: Path, *, name: str, data_dir: Path, options: Options = Options(), workers: int = 1
+    source: Path,
+    *,
+    name: str,
+    data_dir: Path,
+    split: str | None = None,
+    labels: Path | None = None,
+    class_order: str = class_names.BY_NAME,
+    shard_mb: float = 256,
+    workers: int = 1,
 ) -> tuple[Path, dict]:
     """Prepares a data set, or goes on with preparing it.
 
@@ -49,7 +49,10 @@ def prepare(
       source: a folder of images by class, an archive of one, or archives by class.
       name: name of the data set.
       data_dir: where TFDS data sets lie; it goes to data_dir/name/VERSION.
-      options: how.
+      split: name of the split, for a source without split folders; see listing.list_examples.
+      labels: a file that says the classes of images, as in labels.read; None: the folders do.
+      class_order: in which order classes are numbered, as in class_names.ordered.
+      shard_mb: size of a shard, in MiB of encoded images.
       workers: number of processes.
 
     Returns:
@@ -60,20 +63,21 @@ def prepare(
       ConfigError: an argument or file is wrong, room is lacking, or another data set is in the place.
     """
     check_name(name)
-    for flag, value in (("shard_mb", options.shard_mb), ("workers", workers)):
+    for flag, value in (("shard_mb", shard_mb), ("workers", workers)):
         if not value > 0:  # also NaN
             raise ConfigError(f"--{flag}={value}; expected a positive number")
     if Path(os.path.realpath(data_dir)).is_relative_to(os.path.realpath(source)):
         raise ConfigError(
             f"--data_dir={readable(data_dir)} lies in --source={readable(source)}, and would be read; choose another"
         )
+    options = _Options(split, labels, class_order, shard_mb)
     files, skipped = listing.find_files(source)
     plan = {
         "format": _FORMAT,
         "source": os.path.realpath(source),
         "fingerprint": listing.fingerprint(files),
-        "split": options.split,
-        "shard_mb": options.shard_mb,
+        "split": split,
+        "shard_mb": shard_mb,
         **_files_of(options),
     }
     with workspace(data_dir / name / VERSION, plan) as folder:

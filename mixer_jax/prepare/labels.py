@@ -71,8 +71,9 @@ def assign(names: Iterable[str], labels: dict[str, str], title: str) -> dict[str
     """
     there = set(names)
     without_ending = defaultdict(list)
-    for name in there:
-        without_ending[os.path.splitext(name)[0]].append(name)
+    if not labels.keys() <= there:
+        for name in there:
+            without_ending[os.path.splitext(name)[0]].append(name)
     assigned: dict[str, str] = {}
     missing = []
     for listed, label in labels.items():

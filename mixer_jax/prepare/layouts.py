@@ -60,7 +60,7 @@ def undo_tiny_imagenet(found: list[Stored], annotations: list[Stored], skipped: 
 def by_labels(found: list[Stored], classes: dict[str, str], title: str, split: str, skipped: dict) -> list[Example]:
     """Returns the images that a file of labels names, as examples of one split; the others are added to `skipped`."""
     assigned = labels.assign((image.name for image in found), classes, title)
-    skipped.update({image.name: f"{title} does not name it" for image in found if image.name not in assigned})
+    skipped.update(dict.fromkeys((image.name for image in found if image.name not in assigned), f"{title} lacks it"))
     return [
         Example(split, assigned[image.name], image.name, image.path, image.offset, image.size)
         for image in found

@@ -29,11 +29,11 @@ class RecordShard:
 
     def records(self) -> Iterator[bytes]:
         """Yields the records; raises a ConfigError if the file is cut short or has another number of them."""
-        number = 0
+        number, most = 0, os.path.getsize(self.path)
         with open(self.path, "rb") as file:
             while header := file.read(12):  # uint64 length, uint32 checksum of it; after the record its checksum
                 length = struct.unpack("<Q", header[:8])[0] if len(header) == 12 else 0
-                record, checksum = file.read(length), file.read(4)
+                record, checksum = file.read(min(length, most)), file.read(4)
                 if len(checksum) < 4:
                     raise ConfigError(f"--source: {self.path} is cut short in record {number}")
                 yield record

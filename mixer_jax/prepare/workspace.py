@@ -47,18 +47,29 @@ def workspace(folder: Path, plan: dict) -> Iterator[Path]:
             raise ConfigError(
                 f"--data_dir: {readable(folder)} cannot be written in: {error.strerror}; choose another folder"
             ) from error
-        if os.path.lexists(path):
+        begun = os.path.lexists(path)
+        if begun:
             _check_plan(read(path, folder), plan, folder)
-        else:
-            write_json(path, plan)
         try:
+            if not begun:
+                write_json(path, plan)
             yield folder
-        except ConfigError:
+        except (ConfigError, OSError) as error:
             if not any(folder.glob("*array_record-*")):
-                shutil.rmtree(folder)
-                with contextlib.suppress(OSError):  # not empty: another version
-                    folder.parent.rmdir()
+                _clear(folder)
+            if isinstance(error, OSError):  # such as no room
+                reason = f"writing to {readable(folder)} has stopped: {error}; the same command goes on from there"
+                raise ConfigError(f"--data_dir: {reason}") from error
             raise
+
+
+def _clear(folder: Path) -> None:
+    """Removes from a folder what was begun there, and the folder unless somebody else has put something there."""
+    shutil.rmtree(folder / WORK, ignore_errors=True)
+    (folder / PLAN).unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty, or there is another version beside it
+        folder.rmdir()
+        folder.parent.rmdir()
 
 
 def read(path: Path, folder: Path) -> dict:
@@ -112,6 +123,12 @@ def publish(metadata: Path, folder: Path) -> None:
 
 
 def finish(folder: Path) -> dict:
-    """Removes what was only needed for the work, and returns the report."""
+    """Removes what was only needed for the work, and returns the report; raises a ConfigError if that is damaged."""
     shutil.rmtree(folder / WORK, ignore_errors=True)
-    return read(folder / REPORT, folder)
+    report = read(folder / REPORT, folder)
+    if not all(isinstance(report.get(key), dict) for key in ("splits", "classes", "unreadable", "skipped")):
+        raise ConfigError(
+            f"{readable(folder / REPORT)} is no report of `prepare`; delete {readable(folder)}, and prepare the data "
+            "set again"
+        )
+    return report

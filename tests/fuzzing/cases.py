@@ -16,7 +16,7 @@ from fuzzing import damage, samples, values
 from fuzzing.process import Case, command, in_its_own_process
 from mixer_jax.config import base, recipes
 from mixer_jax.config.compare import flatten
-from mixer_jax.data.decode import ImageError, decode_image
+from mixer_jax.data.decode import Decoding, ImageError, as_rgb
 from mixer_jax.data.sources import open_source
 from mixer_jax.data.transforms import make_eval_transform, make_train_transform
 from mixer_jax.suites import choices
@@ -267,10 +267,10 @@ def images(sample: Path, chance: random.Random) -> Iterator[Case]:
     """Images of every format, a few bytes of which are others, decoded, cropped and augmented."""
     del sample
     known = samples.encoded()
-    evaluate = make_eval_transform(size=32, exif_orientation=True, crop="resmall", resize=36)
+    evaluate = make_eval_transform(size=32, decoding=Decoding(exif_orientation=True), crop="resmall", resize=36)
     train = make_train_transform(
         size=32,
-        exif_orientation=False,
+        decoding=Decoding(),
         crop="inception",
         resize=36,
         flip=True,
@@ -288,7 +288,7 @@ def images(sample: Path, chance: random.Random) -> Iterator[Case]:
                 data = damage.mutated(of.choice(known[ending]), of)
                 (own / "image").write_bytes(data)  # what was read last, should the process die of it
                 try:
-                    assert decode_image(data).shape[2] == 3
+                    assert as_rgb(data).shape[2] == 3
                     assert evaluate({"image": data, "label": 0})["image"].shape == (32, 32, 3)
                     assert train({"image": data, "label": 0}, np.random.default_rng(0))["image"].shape == (32, 32, 3)
                     counts["accepted"] += 1

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 from ml_collections import ConfigDict
+from PIL import Image
 
 from fuzzing.process import command
 from mixer_jax import load_config
@@ -87,14 +88,11 @@ def encoded() -> dict[str, list[bytes]]:
     found: dict[str, list[bytes]] = {}
     for ending in IMAGES:
         images = [colour, colour[..., 0], *([alpha] if ending in (".png", ".webp", ".tiff") else [])]
-        written = []
+        found[ending] = []
         for image in images:
-            try:
-                done, data = cv2.imencode(ending, image)
-            except cv2.error:  # this build of OpenCV does not write the format
-                continue
-            written += [data.tobytes()] if done else []
-        found[ending] = written
+            file = io.BytesIO()
+            Image.fromarray(image).save(file, Image.registered_extensions()[ending])
+            found[ending].append(file.getvalue())
     for option, value in ((cv2.IMWRITE_JPEG_PROGRESSIVE, 1), (cv2.IMWRITE_JPEG_RST_INTERVAL, 2)):
         found[".jpg"].append(cv2.imencode(".jpg", colour, [option, value])[1].tobytes())
     return found
