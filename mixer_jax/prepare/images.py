@@ -63,9 +63,9 @@ def prepare(
       ConfigError: an argument or file is wrong, room is lacking, or another data set is in the place.
     """
     check_name(name)
-    for flag, value in (("shard_mb", shard_mb), ("workers", workers)):
-        if not value > 0:  # also NaN
-            raise ConfigError(f"--{flag}={value}; expected a positive number")
+    for flag, value, least in (("shard_mb", shard_mb, 0.001), ("workers", workers, 1)):
+        if not value >= least:  # also NaN
+            raise ConfigError(f"--{flag}={value}; expected a number of at least {least}")
     if Path(os.path.realpath(data_dir)).is_relative_to(os.path.realpath(source)):
         raise ConfigError(
             f"--data_dir={readable(data_dir)} lies in --source={readable(source)}, and would be read; choose another"
