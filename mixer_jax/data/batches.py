@@ -18,7 +18,7 @@ from mixer_jax import rng
 from mixer_jax.data.decode import ImageError
 from mixer_jax.data.read_ahead import read_ahead
 from mixer_jax.data.sources import Examples
-from mixer_jax.errors import RunError
+from mixer_jax.errors import RunError, readable
 
 logger = logging.getLogger("mixer_jax")
 
@@ -160,7 +160,7 @@ class _TrainExamples:
     def _report(self, index: int, error: ImageError) -> None:
         if index not in self._reported:  # once, and not in every epoch
             self._reported.add(index)
-            logger.warning("%s: %s; another image takes its place", self._source.describe(index), error)
+            logger.warning("%s: %s; another image takes its place", readable(self._source.describe(index)), error)
 
 
 class _EvalExamples:

@@ -23,7 +23,6 @@ from PIL import (
 )
 
 from mixer_jax.data import jpeg
-from mixer_jax.errors import in_short
 
 # Examples are decoded and transformed by many threads at once; threads of OpenCV's own would only stand in their way.
 cv2.setNumThreads(0)
@@ -178,7 +177,8 @@ def _naming(encoded: bytes) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # what decoders raise of damaged files has many types, MemoryError among them
-        reason = str(error) if isinstance(error, ImageError) else in_short(error)
+        reason = str(error) if isinstance(error, ImageError) else f"it is cut short or damaged ({error})"
+        reason = "the memory is too small for it" if isinstance(error, MemoryError) else reason
         shown = f"{len(encoded)} bytes beginning with {encoded[:16]!r}"
         raise ImageError(f"cannot decode an image from {shown}: {reason}") from error
 

@@ -58,6 +58,7 @@ class Tfds:
 
         builder = _prepared_builder(name, data_dir)
         features = dict(builder.info.features.items())
+        _check_label_names(Path(builder.data_path))
         self._labels = _own_labels(name, features) if labels is None else labels
         if lacking := {"image", *self._labels.features} - features.keys():
             raise ConfigError(f"tfds:{name} has no feature {', '.join(sorted(lacking))}; it has {', '.join(features)}")
@@ -207,6 +208,20 @@ def _check_descriptions(name: str, data_dir: str | None, *, parse: bool = False)
                 reason = _not_parsed(path, readers[path.name])
             if reason:
                 raise ConfigError(f"config.data.source='tfds:{name}': {path} {reason}; prepare the data set again")
+
+
+def _check_label_names(folder: Path) -> None:
+    """Raises a ConfigError if the file of the labels' names has more or fewer than features.json says there are."""
+    file = folder / "label.labels.txt"
+    if not file.is_file():  # of a data set whose classes have numbers for names
+        return
+    try:
+        described = json.loads((folder / "features.json").read_bytes())
+        classes = int(described["featuresDict"]["features"]["label"]["classLabel"]["numClasses"])
+    except (OSError, ValueError, KeyError, TypeError):  # another layout of TFDS's, which says no number
+        return
+    if (names := len(class_names.read(file))) != classes:
+        raise ConfigError(f"{file} has {names} names, and features.json {classes} classes; prepare the data set again")
 
 
 def _not_parsed(path: Path, reader: Callable[[Path], object]) -> str | None:

@@ -8,7 +8,7 @@ import jax
 from mixer_jax.data import batches
 from mixer_jax.data.decode import ImageError
 from mixer_jax.data.sources import Examples
-from mixer_jax.errors import RunError
+from mixer_jax.errors import RunError, readable
 from mixer_jax.runtime import hosts, mesh
 from mixer_jax.steps.types import Batch
 
@@ -86,15 +86,17 @@ class EvalBatches:
         return "it could not be read before, and can be now"
 
     def _report(self) -> None:
-        names = [self._source.describe(number) for number in self.undecodable]
+        names = [readable(self._source.describe(number)) for number in self.undecodable]
         for name, reason in zip(names, self.undecodable.values(), strict=True):
             logger.warning("%s: %s", name, reason)
         if self._skip and self.left_out < self.examples:
-            logger.warning("%d of %d images are left out of the evaluation", self.left_out, self.examples)
+            logger.warning("%d of %d images cannot be decoded, and are left out", self.left_out, self.examples)
             return
         listed = ", ".join(names[:_NAMED])
         if (others := self.left_out - len(names[:_NAMED])) > 0:
             listed += f"{' and ' if names else ''}{others} {'more' if names else 'of other processes'}"
+        if self.left_out == self.examples:
+            raise UndecodableError(f"none of the {self.examples} images can be decoded: {listed}; mend or replace them")
         raise UndecodableError(
             f"{self.left_out} of {self.examples} images of an evaluation cannot be decoded: {listed}; mend or remove "
             "them, or have them left out and counted: --config.eval.undecodable=skip"

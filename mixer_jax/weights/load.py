@@ -79,7 +79,12 @@ def _of_file(path: Path, source: str, part: str | None) -> Weights:
     weights = from_arrays(contents.arrays, source=source, part=part, others=contents.others)
     if part is None and weights.beside:
         beside = ", ".join(shown(title) for title in weights.beside)
-        logger.warning("%s: the weights of %s are taken; there are also %s", source, shown(weights.part), beside)
+        logger.warning(
+            "%s: the weights of %s are taken; there are also %s",
+            source,
+            shown(weights.part) if weights.part else "the top level",
+            beside,
+        )
     return weights
 
 
