@@ -19,10 +19,11 @@ from typing import IO, Any, NamedTuple
 from tqdm import tqdm
 
 from mixer_jax.data import folders
-from mixer_jax.errors import ConfigError, in_short, readable
+from mixer_jax.errors import ConfigError, cut, in_short, readable
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
 _FORMS = {rb"\x1f\x8b": "gz", rb"BZh[1-9]1AY&SY": "bz2", rb"\xfd7zXZ\0": "xz", rb"PK(\x03\x04|\x05\x06)": "zip"}
+_DOS, _IN_UTF8 = 0, 0x800  # of a member of a zip: the system that it is from, and a flag
 _OPENERS: dict[str | None, Callable[[IO[bytes]], Any]] = {"gz": gzip.open, "bz2": bz2.open, "xz": lzma.open}
 
 
@@ -125,7 +126,9 @@ def unpack(path: str | Path, target: Path) -> None:
 
 
 def _damaged(path, error):
-    return ConfigError(f"--source={readable(path)} is cut short or damaged: {in_short(error)}; fetch it again")
+    return ConfigError(
+        f"--source={readable(path)} is cut short or damaged: {cut(in_short(error), 200)}; fetch it again"
+    )
 
 
 def _copy_zip(packed: IO[bytes], plain: IO[bytes]) -> None:
@@ -137,7 +140,7 @@ def _copy_zip(packed: IO[bytes], plain: IO[bytes]) -> None:
                 )
             if info.is_dir():
                 continue
-            member = tarfile.TarInfo(info.filename)
+            member = tarfile.TarInfo(_name_in_zip(info))
             if stat.S_ISLNK(info.external_attr >> 16):
                 member.type = tarfile.SYMTYPE
                 tar.addfile(member)
@@ -146,6 +149,16 @@ def _copy_zip(packed: IO[bytes], plain: IO[bytes]) -> None:
             with archive.open(info) as opened:
                 tar.addfile(member, opened)
                 opened.read(1)  # past the last byte the sum of all is checked
+
+
+def _name_in_zip(info: zipfile.ZipInfo) -> str:
+    """Returns the name of a member as a folder would have it; zipfile takes bytes that nothing describes for cp437."""
+    name = info.filename
+    if info.create_system == _DOS:
+        return name.replace("\\", "/")
+    if not info.flag_bits & _IN_UTF8:
+        name = name.encode("cp437").decode("utf-8", "surrogateescape")
+    return name
 
 
 def members(opened: IO[bytes], title: str, layouts: str, start: int = 0) -> Iterator[Member]:
@@ -166,6 +179,8 @@ def members(opened: IO[bytes], title: str, layouts: str, start: int = 0) -> Iter
                 # Or the members of a large archive fill the memory. typeshed leaves this attribute out.
                 archive.members.clear()  # type: ignore[attr-defined]
                 name = os.path.normpath(member.name).lstrip("/").replace(os.sep, "/")
+                if member.size < 0:  # tarfile would go back, and on without an end
+                    raise tarfile.ReadError(f"{readable(name)} has {member.size} bytes")
                 if member.isreg() and is_archive(name):
                     if not name.lower().endswith(".tar"):
                         raise ConfigError(f"{title}: {readable(name)} in it is compressed; unpack the archives first")
@@ -174,12 +189,21 @@ def members(opened: IO[bytes], title: str, layouts: str, start: int = 0) -> Iter
                     inside = members(inner, f"{title}: {readable(name)}", layouts, start + member.offset_data)
                     yield from (of._replace(name=f"{class_of(name)}/{of.name}", inner=True) for of in inside)
                 elif not member.isdir():
-                    link = "it is a link in an archive" if member.issym() or member.islnk() else "it is no file of data"
-                    reason = None if member.isreg() else link
-                    yield Member(name, start + member.offset_data, member.size, False, reason)
+                    yield Member(name, start + member.offset_data, member.size, False, _why_no_data(member))
             # tarfile takes a damaged header for the end, and what follows would be lost without a word.
             opened.seek(archive.offset)
             if any(opened.read(tarfile.BLOCKSIZE)) or opened.tell() != archive.offset + tarfile.BLOCKSIZE:
                 raise ConfigError(f"--source: {title} is cut short or damaged at byte {archive.offset} of it")
-    except tarfile.TarError as error:
-        raise ConfigError(f"--source: {title} cannot be read as an archive: {error}; {layouts}") from error
+    except ConfigError:
+        raise
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:  # the others of damaged headers
+        raise ConfigError(f"--source: {title} cannot be read as an archive: {in_short(error)}; {layouts}") from error
+
+
+def _why_no_data(member: tarfile.TarInfo) -> str | None:
+    """Returns why a member of a tar holds no bytes that lie in one piece, or None."""
+    if member.issym() or member.islnk():
+        return "it is a link in an archive"
+    if not member.isreg():
+        return "it is no file of data"
+    return "it is stored with holes" if member.issparse() else None
