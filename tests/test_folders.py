@@ -118,7 +118,8 @@ def test_one_image_at_another_depth_is_passed_over_and_named(tmp_path, caplog, m
         (["val/1.jpg", "val/2.jpg"], "2 of 2 images of split val, such as 1.jpg, do not lie at <class>/"),
         (["val/images/1.jpg", "val/val_annotations.txt"], "such as images/1.jpg.* reads Tiny ImageNet"),
         (["val/animal/cat/1.jpg"], "such as animal/cat/1.jpg, do not lie .*--labels=<file of path,label>"),
-        (["cat/1.jpg", "dog/2.jpg"], "holds images at <class>/<image>, such as those in cat"),
+        (["cat/1.jpg", "dog/2.jpg", "bird/notes.txt"], "holds images at <class>/<image>, such as those in cat"),
+        (["train/cat/1.jpg", "test/2.jpg"], "'val' is unknown; .*known: test, train"),
     ],
 )
 def test_other_layouts_are_refused_with_what_reads_them(tmp_path, files, said):

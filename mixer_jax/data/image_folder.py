@@ -64,11 +64,13 @@ def _splits(path: str, key: str, split: str) -> list[str]:
         raise ConfigError(f"{key} cannot be read: {error.strerror}") from error
     if not splits:
         raise ConfigError(f"{key} holds no folders; expected images at <path>/<split>/<class>/")
-    if split not in splits and any(folders.holds_image(os.path.join(path, name)) for name in splits):
-        raise ConfigError(
-            f"{key} holds images at <class>/<image>, such as those in {readable(splits[0])}; expected "
-            "<path>/<split>/<class>/: put a folder around them, train, and name the folder that it lies in"
-        )
+    if split not in splits and not any(_classes(os.path.join(path, name)) for name in splits):
+        for name in splits:
+            if folders.holds_image(os.path.join(path, name)):
+                raise ConfigError(
+                    f"{key} holds images at <class>/<image>, such as those in {readable(name)}; expected "
+                    "<path>/<split>/<class>/: put a folder around them, train, and name the folder that it lies in"
+                )
     return [*splits, one_of(f"the split of folder:{readable(path)} in {SPLIT_KEYS}", split, splits)]
 
 
