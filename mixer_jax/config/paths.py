@@ -35,9 +35,26 @@ def local_path(name: str, value: str | Path) -> Path:
         raise ConfigError(f"{name}={readable(text)}: {error}") from error
 
 
+def utf8_path(name: str, value: str | Path) -> Path:
+    """Returns a path as `local_path` does, for libraries in C++, which take paths in UTF-8 alone.
+
+    Raises:
+      ConfigError: as `local_path`, or the path from the root on is not in UTF-8.
+    """
+    path = local_path(name, value)
+    try:
+        os.path.abspath(path).encode()
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{name}={readable(os.path.abspath(path))} is no path in UTF-8, which what is read and written there "
+            "needs; rename it, or choose another"
+        ) from None
+    return path
+
+
 def path_or_url(name: str, value: str) -> str:
-    """Returns a path as `local_path` does, as text, and a URL as it is: for what other libraries open themselves."""
-    return value if "://" in value else str(local_path(name, value))
+    """Returns a path as `utf8_path` does, as text, and a URL as it is: for what other libraries open themselves."""
+    return value if "://" in value else str(utf8_path(name, value))
 
 
 def _can_be_a_path(text: str) -> bool:

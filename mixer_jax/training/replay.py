@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from mixer_jax.config import base, ranges
 from mixer_jax.config.compare import complete
-from mixer_jax.config.paths import local_path
+from mixer_jax.config.paths import utf8_path
 from mixer_jax.errors import ConfigError, RunError
 from mixer_jax.runtime import numerics
 from mixer_jax.steps.state import TrainState
@@ -41,7 +41,7 @@ def replay(workdir: str | Path, step: int) -> tuple[dict[str, float], dict[str, 
       ConfigError: there is no such run or step.
       RunError: the run stopped at an earlier step, because its loss or gradient was not finite.
     """
-    workdir = local_path("--workdir", workdir)
+    workdir = utf8_path("--workdir", workdir)
     config, checkpoints = _open(workdir)
     program = build_program(config)
     if not 1 <= step <= program.total_steps:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from mixer_jax.config import ranges
 from mixer_jax.config.compare import flatten
-from mixer_jax.config.paths import local_path
+from mixer_jax.config.paths import utf8_path
 from mixer_jax.data import class_names
 from mixer_jax.errors import ConfigError, RunError, shown
 from mixer_jax.runtime import agreement, numerics
@@ -71,7 +71,7 @@ def train(config: ConfigDict, workdir: str | Path, *, extend: bool = False) -> R
     if not hasattr(config, "to_json_best_effort"):
         raise ConfigError(f"config={shown(config)}; expected a config, such as mixer_jax.load_config('digits')")
     ranges.check(config)
-    workdir = local_path("--workdir", workdir)
+    workdir = utf8_path("--workdir", workdir)
     record = {"config": json.loads(config.to_json_best_effort()), "settings": numerics.settings()}
     resume.check_other_run(config.init_from, workdir)
     with progress.shown(), InterruptRequest() as interrupt, contextlib.ExitStack() as opened:

@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from mixer_jax.config import ranges
-from mixer_jax.config.paths import local_path
+from mixer_jax.config.paths import utf8_path
 from mixer_jax.errors import ConfigError, RunError, shown
 from mixer_jax.training import run as training_run
 from mixer_jax.training.progress import NonFiniteError
@@ -67,7 +67,7 @@ def sweep(config: ConfigDict, workdir: str | Path) -> Result:
     Raises:
       ConfigError: a value of the config is wrong, or the work directory holds runs of another config.
     """
-    workdir = local_path("--workdir", workdir)
+    workdir = utf8_path("--workdir", workdir)
     trials, signal = try_rates(config, workdir)
     if signal:
         return Result(trials, None, {}, workdir, signal)

@@ -10,6 +10,7 @@ import orbax.checkpoint as ocp
 
 from mixer_jax.config import base, ranges
 from mixer_jax.config.compare import complete
+from mixer_jax.config.paths import utf8_path
 from mixer_jax.errors import ConfigError, in_short
 from mixer_jax.steps.state import fingerprint_of_arrays
 from mixer_jax.workdir import layout, reading
@@ -21,8 +22,9 @@ def locate(folder: Path) -> Path:
     """Returns the folder of a checkpoint: the newest of a work directory, or `<workdir>/checkpoints/<step>` itself.
 
     Raises:
-      ConfigError: there is no checkpoint.
+      ConfigError: there is no checkpoint, or its path is not in UTF-8.
     """
+    folder = utf8_path("checkpoint", folder)
     steps = [int(path.name) for path in layout.checkpoints_folder(folder).glob("*") if path.name.isdecimal()]
     checkpoint = layout.checkpoints_folder(folder) / str(max(steps)) if steps else folder
     if not (checkpoint / "state").is_dir():
