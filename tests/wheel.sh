@@ -27,8 +27,8 @@ installed=$("$scratch/venv/bin/python" -c 'import sysconfig; print(sysconfig.get
   --ignore-installed --no-warn-script-location "$scratch"/*.whl
 rm -r "$scratch/source"
 
-mkdir -p "$scratch/work/configs"
-cd "$scratch/work"
+mkdir -p "$scratch/elsewhere/configs"
+cd "$scratch/elsewhere"
 echo 'raise RuntimeError("this is not the package configs that was meant")' >configs/__init__.py
 unset PYTHONPATH
 PATH=$scratch/venv/bin:$PATH

@@ -1,5 +1,6 @@
 """Recipes by name or path: files with a function `get_config`."""
 
+import os
 import re
 import traceback
 import types
@@ -44,7 +45,7 @@ def find(config: str | Path) -> str:
         raise ConfigError(f"--config={shown(config)}; expected the name of a recipe, or a path of this machine")
     name, colon, argument = str(config).partition(":")
     path = local_path("--config", name) if name else Path()
-    if _is_file(path):
+    if os.path.isfile(path):  # unlike Path.is_file, also where it may not be asked
         return f"{path}{colon}{argument}"
     known = names()
     if name in known:
@@ -56,13 +57,6 @@ def find(config: str | Path) -> str:
             f"--config={path.stem}{colon}{argument}"
         )
     raise ConfigError(f"--config={named}: there is no such file, and no recipe has that name; {suggest(name, known)}")
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except (OSError, ValueError):  # such as a name that is too long
-        return False
 
 
 def load(config: str | Path, changes: Mapping[str, object] | None = None) -> ConfigDict:

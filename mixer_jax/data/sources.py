@@ -4,7 +4,7 @@ An image is uint8 (height, width, 3) or the bytes of an encoded file; a label is
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -55,24 +55,13 @@ class Source(Examples, Protocol):
         ...
 
 
-def open_with_classes(
-    source: str,
-    *,
-    split: str,
-    data_dir: str | None,
-    num_classes: int,
-    image_size: int,
-    class_order: str = class_names.BY_NAME,
-) -> Source:
+def open_with_classes(source: str, *, num_classes: int, **how: Any) -> Source:
     """Opens a data set for a model of so many classes.
 
     Args:
       source: as in `open_source`.
-      split: as in `open_source`.
-      data_dir: where TFDS data sets lie; None for TFDS's own default.
       num_classes: number of classes that the model is made for.
-      image_size: height and width of synthetic images, in pixels.
-      class_order: as in `open_source`.
+      **how: the other arguments of `open_source`.
 
     Returns:
       The source, of `num_classes` classes.
@@ -80,14 +69,7 @@ def open_with_classes(
     Raises:
       ConfigError: as `open_source`, or the data set has another number of classes.
     """
-    opened = open_source(
-        source,
-        split=split,
-        data_dir=data_dir,
-        num_classes=num_classes,
-        image_size=image_size,
-        class_order=class_order,
-    )
+    opened = open_source(source, num_classes=num_classes, **how)
     if opened.num_classes != num_classes:
         raise ConfigError(
             f"config.data.num_classes={num_classes}, but {source} has {opened.num_classes} classes: set it to that"
