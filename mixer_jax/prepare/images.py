@@ -63,7 +63,7 @@ def prepare(
       ConfigError: an argument or file is wrong, room is lacking, or another data set is in the place.
     """
     check_name(name)
-    for flag, value, least in (("shard_mb", shard_mb, 0.001), ("workers", workers, 1)):
+    for flag, value, least in (("shard_mb", shard_mb, 1e-9), ("workers", workers, 1)):
         if not value >= least:  # also NaN
             raise ConfigError(f"--{flag}={value}; expected a number of at least {least}")
     if Path(os.path.realpath(data_dir)).is_relative_to(os.path.realpath(source)):
